@@ -1,0 +1,1 @@
+"""Linear probe, detector, segmenter and their metrics."""

@@ -1,0 +1,1 @@
+"""Pure functions on tensors, shapes in the docstring, fp32 inside."""

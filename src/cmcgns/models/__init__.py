@@ -1,0 +1,1 @@
+"""Encoders, pooling, attention, decoder, detector: modules only, no losses, no files."""

@@ -1,0 +1,1 @@
+"""One file per pre-training method, over one small interface."""

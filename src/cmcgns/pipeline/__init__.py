@@ -1,0 +1,1 @@
+"""The list of runs, code fingerprints, and what Snakemake and DVC call."""

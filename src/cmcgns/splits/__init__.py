@@ -1,0 +1,1 @@
+"""Split schemes and nested subsets."""
