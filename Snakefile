@@ -1,0 +1,57 @@
+# The job graph. Numbers are in params.yaml, paths and the list of runs in src/cmcgns/pipeline; rules in workflow/rules.
+# One command a rule; its `params` are all it may read of the settings, plus the fingerprint of the code it runs.
+import os
+import subprocess
+import sys
+
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+from cmcgns.errors import InputError
+from cmcgns.pipeline.plan import FRACTIONS, TABLES, Plan
+
+try:
+    PLAN = Plan.load(config.get("profile", "demo"))
+except InputError as error:
+    sys.exit(f"cmcgns: {error}")
+P = PLAN.paths
+S = PLAN.settings
+LOGS = f"logs/{S.profile}"
+
+# Jobs call `cmcgns` of this environment, activated or not, and share one process that has torch imported.
+os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+os.environ.setdefault("PYTHONHASHSEED", "0")
+
+
+wildcard_constraints:
+    source="|".join(PLAN.sources()),
+    scheme="[a-z]+",
+    method="[a-z_]+",
+    phase="[a-z0-9]+",
+    trunk="[a-z_]+(-seed[0-9]+)?",
+    task="[a-z]+",
+    pair="[a-z]+-[a-z_]+",
+    fraction="[0-9]+",
+    seed="[0-9]+",
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/pretrain.smk"
+include: "workflow/rules/downstream.smk"
+include: "workflow/rules/tables.smk"
+
+
+# Every run is named here: Snakemake does not miss an intermediate file of a table that is newer.
+rule all:
+    default_target: True
+    input:
+        P.report,
+        [P.table(n, e) for n in TABLES for e in ("csv", "md", "tex")],
+        [f"{P.cell(c.method, c.pair, c.fraction, c.seed)}/metrics.json" for c in PLAN.cells()],
+
+
+onstart:
+    warm = f"/tmp/cmcgns-warm-{os.getuid()}-{os.getpid()}.sock"
+    os.environ["CMCGNS_WARM"] = warm
+    subprocess.Popen([sys.executable, "-m", "cmcgns.pipeline.warm", warm, str(os.getpid())])

@@ -1,0 +1,331 @@
+"""The command line: one thin command a step. A command parses, calls one function of its room, and prints.
+
+Every step reads and writes the files of a profile (`pipeline/paths.py`). The rules of the job graph pass `--settings`, the
+slice of `params.yaml` the step may read; by hand it is taken from `params.yaml`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cmcgns.errors import InputError
+from cmcgns.pipeline.paths import Paths
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="CM-CGNS reproduced: from raw radiographs and reports to the paper's tables.",
+)
+reports_app = typer.Typer(no_args_is_help=True, help="Radiology reports: sections, sentences, filters.")
+app.add_typer(reports_app, name="reports")
+
+Profile = Annotated[str, typer.Option(help="Which profile of params.yaml.")]
+SettingsText = Annotated[
+    str | None, typer.Option("--settings", help="JSON; taken from params.yaml if not given.")
+]
+Scheme = Annotated[str, typer.Option(help="Split scheme: paper or audited.")]
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit status; an `InputError` ends in one message."""
+    try:
+        app(arguments, standalone_mode=False)
+    except InputError as error:
+        print(f"cmcgns: {error}", file=sys.stderr)
+        return 1
+    except typer.Exit as stop:
+        return stop.exit_code
+    except typer.Abort:
+        return 130
+    except Exception as error:  # Typer's own usage errors know how to show themselves
+        if hasattr(error, "show"):
+            error.show()
+            return 2
+        raise
+    return 0
+
+
+def _settings(text: str | None, profile: str, step: str, **which: Any) -> dict[str, Any]:
+    if text is not None:
+        return json.loads(text)
+    from cmcgns.pipeline.plan import Plan
+
+    return Plan.load(profile).slice(step, **which)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _counts(title: str, counts: dict[str, Any]) -> None:
+    _say(f"{title}: " + ", ".join(f"{value} {name}" for name, value in counts.items()))
+
+
+# -- data ----------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def synthesize(profile: Profile = "demo", settings: SettingsText = None, workers: int = 2) -> None:
+    """Write the synthetic world in the six raw layouts, with its truth beside it."""
+    from cmcgns.synthetic.synthesize import synthesize as write_world
+
+    paths = Paths(profile)
+    values = _settings(settings, profile, "synthesize")
+    if not values:
+        raise InputError(f"profile {profile!r} has no synthetic world", file="params.yaml")
+    counts = write_world(Path(paths.raw), Path(paths.truth).parent, workers=workers, **values)
+    _counts("synthetic world", counts)
+
+
+@app.command()
+def doctor(
+    raw: Annotated[Path, typer.Argument(help="The folder that holds the downloads.")],
+    json_output: Annotated[bool, typer.Option("--json", help="For a machine.")] = False,
+) -> None:
+    """Say which data sets are there, which version they look like, and what is missing."""
+    from cmcgns.reporting.doctor import render
+    from cmcgns.sources.doctor import examine
+
+    findings = examine(raw)
+    _say(json.dumps(findings, indent=1, default=str) if json_output else render(findings))
+    if any(entry["status"] != "ok" for entry in findings):
+        raise typer.Exit(1)
+
+
+@reports_app.command("extract")
+def reports_extract(
+    reports: Annotated[Path, typer.Argument(help="Folder of reports, or the zip as downloaded.")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write, a row a study.")],
+    profile: Profile = "paper",
+    settings: SettingsText = None,
+) -> None:
+    """Cut reports into sections and sentences, and filter them."""
+    from cmcgns.reports.extract import extract
+    from cmcgns.sources.mimic_cxr import find_reports
+
+    _counts(
+        "studies", extract(find_reports(reports) or reports, out, **_settings(settings, profile, "reports"))
+    )
+
+
+@app.command()
+def index(source: str, profile: Profile = "demo", settings: SettingsText = None) -> None:
+    """Read a source's label files into its index table, and match rows and files."""
+    from cmcgns.sources.index import build_index
+
+    paths = Paths(profile)
+    values = _settings(settings, profile, "index", source=source)
+    options = values.pop("options")
+    out, unmatched = Path(paths.index(source)), Path(paths.unmatched(source))
+    _counts(source, build_index(source, Path(paths.raw), out, unmatched, **values, **options))
+
+
+@app.command()
+def images(source: str, profile: Profile = "demo", settings: SettingsText = None, workers: int = 1) -> None:
+    """Decode a source's frontal images once, into its memory-mapped store."""
+    from importlib import import_module
+
+    from cmcgns.images.store import build_store
+
+    paths = Paths(profile)
+    values = _settings(settings, profile, "images")
+    root = import_module(f"cmcgns.sources.{source}").find(Path(paths.raw))
+    index_table, store, table = map(
+        Path, (paths.index(source), paths.store(source), paths.store_table(source))
+    )
+    _counts(source, build_store(index_table, root, store, table, workers=workers, **values))
+
+
+@app.command()
+def split(
+    source: str, scheme: Scheme = "audited", profile: Profile = "demo", settings: SettingsText = None
+) -> None:
+    """Split a source's usable images into train, valid and test."""
+    from cmcgns.splits.write import write_split
+
+    paths = Paths(profile)
+    write_split(
+        source,
+        scheme,
+        index=Path(paths.index(source)),
+        store_table=Path(paths.store_table(source)),
+        reports=Path(paths.reports) if source == "mimic_cxr" else None,
+        out=Path(paths.split(source, scheme)),
+        **_settings(settings, profile, "split", source=source),
+    )
+
+
+@app.command()
+def subset(
+    source: str,
+    seed: int = 0,
+    scheme: Scheme = "audited",
+    profile: Profile = "demo",
+    settings: SettingsText = None,
+) -> None:
+    """Rank a source's training images for the nested 1 %, 10 % and 100 % subsets of one seed."""
+    from cmcgns.splits.write import write_ranks
+
+    paths = Paths(profile)
+    write_ranks(
+        source,
+        index=Path(paths.index(source)),
+        split=Path(paths.split(source, scheme)),
+        out=Path(paths.ranks(source, scheme, seed)),
+        seed=seed,
+        **_settings(settings, profile, "subset", source=source),
+    )
+
+
+@app.command()
+def tokenize(profile: Profile = "demo", settings: SettingsText = None) -> None:
+    """Tokenise every kept report once."""
+    from cmcgns.reports.tokens import tokenize_reports
+
+    paths = Paths(profile)
+    values = _settings(settings, profile, "tokenize")
+    count = tokenize_reports(Path(paths.reports), Path(paths.tokens).parent, **values)
+    _say(f"{count} reports tokenised")
+
+
+# -- training ------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def pretrain(
+    method: str,
+    phase: str,
+    start: Annotated[str, typer.Option(help="Weights of the phase before; empty for the first.")] = "",
+    scheme: Scheme = "audited",
+    code: Annotated[str, typer.Option(help="Fingerprint of the code, for resuming.")] = "",
+    profile: Profile = "demo",
+    settings: SettingsText = None,
+) -> None:
+    """Train one phase of one method, resuming where a killed run stopped."""
+    from cmcgns.training.run import pretrain as train
+
+    paths = Paths(profile)
+    files = {
+        "store": paths.store("mimic_cxr"),
+        "store_table": paths.store_table("mimic_cxr"),
+        "index": paths.index("mimic_cxr"),
+        "split": paths.split("mimic_cxr", scheme),
+        "tokens": paths.tokens,
+    }
+    train(
+        method=method,
+        phase=phase,
+        start=Path(start) if start else None,
+        files={name: Path(file) for name, file in files.items()},
+        settings=_settings(settings, profile, "pretrain", method=method, phase=phase),
+        code=code,
+        out=Path(paths.phase(method, phase)),
+        progress=_say,
+    )
+
+
+@app.command("export-trunk")
+def export_trunk(
+    out: Annotated[Path, typer.Option(help="Safetensors file with torchvision's names.")],
+    settings: Annotated[str, typer.Option(help="JSON with arch, initial and seed.")],
+    weights: Annotated[str, typer.Option(help="An objective's weights; empty for an initialisation.")] = "",
+) -> None:
+    """Write the image encoder alone."""
+    from cmcgns.training.export import export_trunk as export
+
+    export(weights=Path(weights) if weights else None, out=out, **json.loads(settings))
+
+
+# -- downstream ----------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def features(trunk: str, source: str, profile: Profile = "demo", settings: SettingsText = None) -> None:
+    """Encode a source's images with a frozen trunk, for linear probes."""
+    from cmcgns.evaluation.encode import write_features
+
+    paths = Paths(profile)
+    write_features(
+        trunk=Path(paths.trunk(trunk)),
+        store=Path(paths.store(source)),
+        store_table=Path(paths.store_table(source)),
+        out=Path(paths.features(trunk, source)),
+        **_settings(settings, profile, "features"),
+    )
+
+
+@app.command()
+def finetune(
+    pair: Annotated[str, typer.Argument(help="Task and data set, such as detection-rsna.")],
+    method: Annotated[str, typer.Option(help="Pre-training method.")],
+    fraction: Annotated[int, typer.Option(help="Per cent of the training labels.")],
+    seed: int = 0,
+    scheme: Scheme = "audited",
+    profile: Profile = "demo",
+    settings: SettingsText = None,
+) -> None:
+    """Train and test one head on one frozen trunk: one run of one cell."""
+    from importlib import import_module
+
+    from cmcgns.pipeline.plan import Plan
+
+    task, source = pair.split("-", 1)
+    paths, trunk = Paths(profile), Plan.trunk(method, seed)
+    files = {
+        "trunk": paths.trunk(trunk),
+        "store": paths.store(source),
+        "store_table": paths.store_table(source),
+        "index": paths.index(source),
+        "split": paths.split(source, scheme),
+        "ranks": paths.ranks(source, scheme, seed),
+    }
+    if task == "classification":
+        files["features"] = paths.features(trunk, source)
+    metrics = import_module(f"cmcgns.evaluation.{task}").run_cell(
+        source=source,
+        fraction=fraction,
+        seed=seed,
+        files={name: Path(file) for name, file in files.items()},
+        settings=_settings(settings, profile, "finetune", pair=pair, fraction=fraction),
+        out=Path(paths.cell(method, pair, fraction, seed)),
+    )
+    _say(json.dumps(metrics))
+
+
+# -- tables --------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def table(number: int, profile: Profile = "demo", settings: SettingsText = None) -> None:
+    """Collect the metrics of all runs into one of the paper's tables."""
+    from cmcgns.reporting.tables import write_table
+
+    write_table(number, Paths(profile), **_settings(settings, profile, "table", number=number))
+
+
+@app.command()
+def report(profile: Profile = "demo", settings: SettingsText = None) -> None:
+    """Write the report page."""
+    from cmcgns.reporting.page import write_page
+
+    write_page(Paths(profile), **_settings(settings, profile, "report"))
+
+
+@app.command()
+def reproduce(
+    profile: Profile = "demo",
+    raw: Annotated[Path | None, typer.Option(help="Where the downloads are.")] = None,
+    cores: Annotated[int | None, typer.Option(help="All, if not given.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would run.")] = False,
+) -> None:
+    """Run everything of a profile that is not done yet, and print the tables."""
+    from cmcgns.pipeline.reproduce import reproduce as run_all
+
+    raise typer.Exit(run_all(profile, raw=raw, cores=cores, dry_run=dry_run))

@@ -1,0 +1,131 @@
+"""The step `finetune` for classification: a linear probe on frozen features (data specification 7.1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cmcgns.errors import InputError
+from cmcgns.evaluation.cell import load_images, positions, prepare, write_run
+from cmcgns.evaluation.encode import crop
+from cmcgns.evaluation.features import cached_features, live_features
+from cmcgns.evaluation.metrics import accuracy, auroc_metrics, bootstrap_interval, macro_auroc, weighted_mean
+from cmcgns.evaluation.probe import fit_probe, predict_probe
+from cmcgns.images import transforms
+from cmcgns.models.image import build_trunk
+
+# In this order; a label of -1 (uncertain) counts as present for the first group and as absent for the others.
+CHEXPERT = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
+CHEXPERT_UNCERTAIN_IS_POSITIVE = {"Atelectasis", "Edema", "Pleural Effusion"}
+COVIDX = {3: ("normal", "pneumonia", "COVID-19"), 2: ("negative", "positive")}
+
+
+def targets(source: str, images: pd.DataFrame) -> tuple[str, tuple[str, ...], np.ndarray]:
+    """The kind of task, the names of the classes, and the target of each image.
+
+    Returns:
+        multilabel: (n, classes) 0 or 1; binary: (n,) 0 or 1; multiclass: (n,) class numbers.
+    """
+    if source == "chexpert":
+        columns = []
+        for name in CHEXPERT:
+            uncertain = 1.0 if name in CHEXPERT_UNCERTAIN_IS_POSITIVE else 0.0
+            columns.append(images[name].fillna(0.0).replace(-1.0, uncertain).to_numpy())
+        return "multilabel", CHEXPERT, np.stack(columns, axis=1).astype(np.int64)
+    if source == "rsna":
+        return "binary", ("pneumonia",), images["target"].to_numpy(np.int64)
+    found = set(images["label"])
+    names = next((n for n in COVIDX.values() if set(n) >= found), None)
+    if names is None:
+        raise InputError(
+            f"unknown COVIDx classes {sorted(found)}", expected=" or ".join(map(str, COVIDX.values()))
+        )
+    return "multiclass", names, images["label"].map(names.index).to_numpy(np.int64)
+
+
+def run_cell(
+    *, source: str, fraction: int, seed: int, files: dict[str, Path], settings: dict[str, Any], out: Path
+) -> dict[str, Any]:
+    """Train and test one probe; write `predictions.parquet` and `metrics.json` into `out`."""
+    device = prepare(settings)
+    images, store = load_images(files, "classification", fraction)
+    task, names, target = targets(source, images)
+    head_settings = dict(settings["head"])
+    views, augmentation = head_settings.pop("views"), head_settings.pop("augmentation")
+    rows = images["row"].to_numpy()
+    if views:
+        features = cached_features(np.load(files["features"], mmap_mode="r")[rows], device=device)
+    else:
+        pixels, size = store.work_array(settings["size"], settings["resize"]), settings["size"]
+
+        def load(chosen: np.ndarray, epoch: int | None, generator: torch.Generator | None) -> torch.Tensor:
+            batch = torch.from_numpy(np.ascontiguousarray(pixels[rows[chosen]])).to(device)
+            training = generator is not None
+            return transforms.to_network(
+                crop(batch, size, augmentation, generator)
+                if training
+                else transforms.center_crop(batch, size)
+            )
+
+        trunk = build_trunk(settings["arch"], str(files["trunk"]))
+        features = live_features(trunk, load, device=device, precision=settings["precision"])
+    head, history = fit_probe(
+        features,
+        target,
+        positions(images, "train"),
+        positions(images, "valid"),
+        task=task,
+        classes=len(names),
+        seed=seed,
+        device=device,
+        **head_settings,
+    )
+    test = positions(images, "test")
+    probability = predict_probe(head, features, test, task=task, device=device)
+    metrics = measure(
+        task, names, probability, target[test], images["group_id"].iloc[test], settings["bootstrap"]
+    )
+    return write_run(out, images, _columns(task, names, probability, target[test]), metrics, history, files)
+
+
+def measure(
+    task: str,
+    names: tuple[str, ...],
+    probability: np.ndarray,
+    target: np.ndarray,
+    groups: pd.Series,
+    resamples: int,
+) -> dict[str, Any]:
+    """AUROC (macro over classes) or accuracy, the value a class, and an interval by resampling patients."""
+    if task == "multiclass":
+        right = (probability.argmax(1) == target).astype(float)
+        value, metric = accuracy(probability, target), "ACC"
+        further = {f"recall {n}": weighted_mean(right[target == i]) for i, n in enumerate(names)}
+
+        def statistic(weights: np.ndarray) -> np.ndarray:
+            return weights @ right / weights.sum(1)
+    else:
+        truth = target.reshape(len(target), -1)
+        found = auroc_metrics(probability, truth, names)
+        value, metric = found["auroc"], "AUC"
+        further = {f"AUC {name}": score for name, score in found["auroc_per_class"].items()}
+
+        def statistic(weights: np.ndarray) -> np.ndarray:
+            return macro_auroc(probability, truth, weights)
+
+    interval = bootstrap_interval(statistic, groups.to_numpy(), resamples=resamples) if resamples else None
+    return {"metric": metric, "primary": value, "further": further, "interval": interval}
+
+
+def _columns(
+    task: str, names: tuple[str, ...], probability: np.ndarray, target: np.ndarray
+) -> dict[str, np.ndarray]:
+    columns = {f"probability {name}": probability[:, i] for i, name in enumerate(names)}
+    if task == "multiclass":
+        return columns | {"target": target}
+    truth = target.reshape(len(target), -1)
+    return columns | {f"target {name}": truth[:, i] for i, name in enumerate(names)}

@@ -1,0 +1,75 @@
+"""The step `finetune` for detection: a YOLOv3 head on a frozen trunk (data specification 7.2)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cmcgns.evaluation.cell import load_images, positions, prepare, write_run
+from cmcgns.evaluation.detect import fit_detector, predict_detections
+from cmcgns.evaluation.metrics import detection_metrics
+from cmcgns.images.store import ImageStore
+from cmcgns.images.transforms import to_network
+from cmcgns.models.image import build_trunk
+
+CACHE_BYTES = 2 << 30  # of the trunk's maps, which never change; a small study fits, the paper's does not
+
+
+def relative_boxes(images: pd.DataFrame, store: ImageStore) -> list[np.ndarray]:
+    """Per image its boxes, (n, 4) x1, y1, x2, y2 as fractions of the original image, clipped to it."""
+    places = store.placement(images["row"].to_numpy())
+    scales = places[["width", "height", "width", "height"]].to_numpy(np.float64)
+    boxes = []
+    for found, scale in zip(images["boxes"], scales, strict=True):
+        box = np.array(list(found), np.float64).reshape(-1, 4) / scale
+        box = box.clip(0, 1)
+        boxes.append(box[(box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1])])
+    return boxes
+
+
+def run_cell(
+    *, source: str, fraction: int, seed: int, files: dict[str, Path], settings: dict[str, Any], out: Path
+) -> dict[str, Any]:
+    """Train and test one detector; write `predictions.parquet` and `metrics.json` into `out`."""
+    device = prepare(settings)
+    images, store = load_images(files, "detection", fraction)
+    boxes = relative_boxes(images, store)
+    pixels = store.content(images["row"].to_numpy(), settings["size"])
+    trunk = build_trunk(settings["arch"], str(files["trunk"]))
+
+    def load(chosen: np.ndarray) -> torch.Tensor:
+        return to_network(torch.from_numpy(pixels[chosen]))
+
+    shared = {"device": device, "precision": settings["precision"]}
+    head, history = fit_detector(
+        trunk,
+        load,
+        boxes,
+        positions(images, "train"),
+        positions(images, "valid"),
+        seed=seed,
+        cache_bytes=CACHE_BYTES,
+        **shared,
+        **settings["head"],
+    )
+    test = positions(images, "test")
+    after = {key: settings["head"][key] for key in ("min_score", "nms_iou", "max_detections")}
+    found = predict_detections(trunk, head, load, test, **shared, **after)
+    truth = [boxes[i] for i in test]
+    values = detection_metrics(found, truth)
+    metrics = {
+        "metric": "mAP",
+        "primary": values["map"],
+        "further": {"mAP official_filter": values["map_official_filter"]},
+        "images_official_filter": values["images_official_filter"],
+    }
+    predictions = {
+        "boxes": [d["boxes"].tolist() for d in found],
+        "scores": [d["scores"].tolist() for d in found],
+        "target_boxes": [box.tolist() for box in truth],
+    }
+    return write_run(out, images, predictions, metrics, history, files)

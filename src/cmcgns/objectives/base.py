@@ -1,0 +1,119 @@
+"""What every pre-training method shares: a batch, the interface of an objective, and gathering over processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@dataclass
+class Batch:
+    """B image-report pairs; texts are padded to the longest of the batch.
+
+    Attributes:
+        images: (B, 3, H, W) float, in [-1, 1].
+        token_ids: (B, L) int64.
+        attention_mask: (B, L) bool, False on padding.
+        sentence_index: (B, L) int64, the sentence of each token; -1 on special tokens and padding.
+        study: (B,) int64, equal for images of one study.
+    """
+
+    images: Tensor
+    token_ids: Tensor
+    attention_mask: Tensor
+    sentence_index: Tensor
+    study: Tensor
+
+
+class Objective(nn.Module):
+    """One pre-training method: a batch in, un-weighted loss terms out.
+
+    It touches no optimiser, file, rank or device. Everything it remembers is in its state dict.
+
+    Attributes:
+        trunk: the image encoder that is exported.
+        phases: the names that `phase` may have, in the order they are trained.
+    """
+
+    trunk: nn.Module
+    phases: ClassVar[tuple[str, ...]] = ("stage1",)
+
+    def forward(
+        self, batch: Batch, phase: str, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """The un-weighted scalar loss terms of `phase`; their names are the keys of `weights(phase)`.
+
+        Args:
+            generator: for what the method itself draws at random (masks, noise); the caller gives a fixed one
+                in validation, so that the value repeats.
+        """
+        raise NotImplementedError
+
+    def weights(self, phase: str) -> dict[str, float]:
+        """The weight of each term in `phase`; the total is the weighted sum."""
+        raise NotImplementedError
+
+    def unused_parameters(self, phase: str) -> list[nn.Parameter]:
+        """Parameters that get no gradient in `phase`: the trainer leaves them out of the optimiser and of DDP."""
+        return []
+
+    def logs(self) -> dict[str, Tensor]:
+        """Detached scalar statistics of the last forward."""
+        return {}
+
+
+def total_loss(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+    """The weighted sum of `terms`; both must have the same names."""
+    if terms.keys() != weights.keys():
+        raise ValueError(f"loss terms {sorted(terms)} and weights {sorted(weights)} differ")
+    return torch.stack([weights[name] * terms[name] for name in terms]).sum()
+
+
+class _AllGather(torch.autograd.Function):
+    """Concatenate equal-sized tensors of all processes; the gradient is summed over processes, then sliced."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return gradient.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+def world_size() -> int:
+    """Number of processes; 1 without `torch.distributed`."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def gather(x: Tensor) -> Tensor:
+    """Rows of all processes in rank order, with gradient; the identity in a single process.
+
+    When every process computes the same loss of the gathered rows, the average of the gradients over processes
+    (as DDP takes it) is the gradient of the one-process loss.
+
+    Args:
+        x: (n, ...), the same n in every process.
+
+    Returns:
+        (world size * n, ...)
+    """
+    return x if world_size() == 1 else _AllGather.apply(x)
+
+
+def gather_uneven(x: Tensor) -> Tensor:
+    """As `gather`, for a number of rows that differs between processes; costs one host synchronisation."""
+    if world_size() == 1:
+        return x
+    sizes = gather(torch.tensor([len(x)], device=x.device)).tolist()
+    padding = x.new_zeros(max(sizes) - len(x), *x.shape[1:])
+    parts = gather(torch.cat([x, padding])).split(max(sizes))
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])

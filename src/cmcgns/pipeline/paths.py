@@ -1,0 +1,73 @@
+"""Where every file of a profile lies. The Snakefile and the commands use the same names from here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Paths:
+    """File names of one profile, relative to the repository root. Wildcards of Snakemake may be passed as they are."""
+
+    profile: str
+
+    @property
+    def data(self) -> str:
+        return f"data/{self.profile}"
+
+    @property
+    def results(self) -> str:
+        return f"results/{self.profile}"
+
+    @property
+    def raw(self) -> str:
+        return f"{self.data}/raw"
+
+    @property
+    def truth(self) -> str:
+        return f"{self.data}/truth/manifest.json"
+
+    @property
+    def reports(self) -> str:
+        return f"{self.data}/index/mimic_cxr_reports.parquet"
+
+    @property
+    def tokens(self) -> str:
+        return f"{self.data}/text/tokens.parquet"
+
+    def index(self, source: str) -> str:
+        return f"{self.data}/index/{source}.parquet"
+
+    def unmatched(self, source: str) -> str:
+        return f"{self.data}/index/{source}.unmatched.parquet"
+
+    def store(self, source: str) -> str:
+        return f"{self.data}/images/{source}.npy"
+
+    def store_table(self, source: str) -> str:
+        return f"{self.data}/images/{source}.parquet"
+
+    def split(self, source: str, scheme: str) -> str:
+        return f"{self.data}/splits/{source}/{scheme}.parquet"
+
+    def ranks(self, source: str, scheme: str, seed: int | str) -> str:
+        return f"{self.data}/splits/{source}/{scheme}-seed{seed}.parquet"
+
+    def phase(self, method: str, phase: str) -> str:
+        return f"{self.results}/pretrain/{method}/{phase}"
+
+    def trunk(self, trunk: str) -> str:
+        return f"{self.results}/pretrain/{trunk}/trunk.safetensors"
+
+    def features(self, trunk: str, source: str) -> str:
+        return f"{self.results}/features/{trunk}/{source}.npy"
+
+    def cell(self, method: str, pair: str, fraction: int | str, seed: int | str) -> str:
+        return f"{self.results}/finetune/{method}/{pair}/{fraction}/seed-{seed}"
+
+    def table(self, number: int | str, ending: str) -> str:
+        return f"{self.results}/tables/table{number}.{ending}"
+
+    @property
+    def report(self) -> str:
+        return f"{self.results}/report/index.html"

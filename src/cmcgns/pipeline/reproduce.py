@@ -1,0 +1,100 @@
+"""Everything of a profile in one call: Snakemake under a lock of our own, then the tables."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from cmcgns.errors import InputError
+from cmcgns.pipeline.plan import TABLES, Plan
+from cmcgns.reporting.tables import NUMERALS
+
+TITLES = {1: "linear classification", 2: "object detection", 3: "segmentation"}
+
+
+def reproduce(profile: str, *, raw: Path | None, cores: int | None, dry_run: bool) -> int:
+    """Run what is not done, print Tables I-III and where the report is; returns Snakemake's exit status.
+
+    Args:
+        raw: folder of downloads to read; it is linked as `data/<profile>/raw`.
+        cores: CPU cores, all by default.
+
+    Raises:
+        InputError: wrong settings, no Snakefile here, another run in this folder, or no raw data.
+    """
+    if not Path("Snakefile").exists():
+        raise InputError(
+            "there is no Snakefile in this folder", remedy="call it in the root of the repository"
+        )
+    plan = Plan.load(profile)
+    link_raw(plan, raw)
+    Path(".snakemake").mkdir(exist_ok=True)
+    with Path(".snakemake/cmcgns.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                "another reproduction is running in this folder",
+                remedy="wait for it, or work in another clone",
+            ) from None
+        # Snakemake's own lock outlives a kill; ours does not, and while we hold it nobody else runs.
+        _snakemake(profile, "--unlock", quiet=True)
+        arguments = ["--cores", str(cores or "all")] + (["--dry-run"] if dry_run else [])
+        code = _snakemake(profile, *arguments)
+    if code == 0 and not dry_run:
+        show(plan)
+    return code
+
+
+def link_raw(plan: Plan, raw: Path | None) -> None:
+    """Make `data/<profile>/raw` lead to the downloads, or raise if it leads elsewhere or nowhere."""
+    link = Path(plan.paths.raw)
+    if plan.settings.synthetic:
+        if raw is not None:
+            raise InputError(
+                f"profile {plan.settings.profile!r} makes its own raw files", remedy="leave --raw out"
+            )
+        return
+    if raw is not None:
+        if not raw.is_dir():
+            raise InputError("the folder of downloads does not exist", file=raw)
+        if not link.exists() and not link.is_symlink():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(raw.resolve())
+        if link.resolve() != raw.resolve():
+            raise InputError(
+                f"it already leads to {link.resolve()}", file=link, remedy="remove it to read other downloads"
+            )
+    if not link.exists():
+        raise InputError(
+            "there are no raw files",
+            file=link,
+            expected="the downloads described in docs/reproducing.md",
+            remedy="name their folder: make reproduce PROFILE=<profile> RAW=<folder>, or cmcgns reproduce --raw <folder>",
+        )
+
+
+def show(plan: Plan) -> None:
+    """Print the tables and the path of the report."""
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    for number in TABLES:
+        text = Path(plan.paths.table(number, "md")).read_text(encoding="utf-8")
+        console.print(
+            f"\n[bold]Table {NUMERALS[number]}: {TITLES[number]}[/bold], mean ± std over seeds, per cent"
+        )
+        console.print(Markdown(text))
+    console.print(f"\nReport: {plan.paths.report}")
+
+
+def _snakemake(profile: str, *arguments: str, quiet: bool = False) -> int:
+    command = [sys.executable, "-m", "snakemake", "--config", f"profile={profile}", *arguments]
+    sink = subprocess.DEVNULL if quiet else None
+    return subprocess.run(
+        command, stdout=sink, stderr=sink, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+    ).returncode

@@ -1,0 +1,130 @@
+"""A process that has torch imported and forks a child for each job, so that a job's start-up is paid once a run.
+
+Importing torch with torchvision takes 8-11 s on a small machine, many demo jobs a second of work. Snakemake starts
+`serve` when a run begins (`Snakefile`, onstart) and `cmcgns` commands find it through `CMCGNS_WARM`, the path of a Unix
+socket. Without it (by hand, on a cluster's node) a command runs in its own process; the result is the same. The child
+imports this package's code after the fork, so it always runs what is on disk. If the client dies, so does its job.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+VARIABLE = "CMCGNS_WARM"
+LIBRARIES = ("torch", "torchvision", "transformers", "pandas", "lightning_fabric", "safetensors.torch")
+
+
+def delegate(arguments: list[str]) -> int | None:
+    """Have the warm process run `cmcgns ARGUMENTS`; its exit status, or None when there is no such process."""
+    address = os.environ.get(VARIABLE)
+    if not address:
+        return None
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(address)
+    except OSError:
+        return None
+    request = {"arguments": arguments, "directory": str(Path.cwd()), "environment": dict(os.environ)}
+    with connection:
+        socket.send_fds(connection, [b"\0"], [0, 1, 2])
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        answer = connection.recv(16)
+    return int(answer) if answer else 1
+
+
+def serve(address: str, parent: int) -> None:
+    """Answer requests until process `parent` is gone."""
+    listener = socket.socket(socket.AF_UNIX)
+    with suppress(FileNotFoundError):
+        os.unlink(address)
+    listener.bind(address)
+    listener.listen(64)
+    for name in LIBRARIES:
+        __import__(name)
+    children: dict[int, socket.socket] = {}
+    while _alive(parent):
+        ready, _, _ = select.select([listener, *children.values()], [], [], 0.05 if children else 1.0)
+        if listener in ready:
+            connection, _ = listener.accept()
+            pid = os.fork()
+            if pid == 0:
+                listener.close()
+                _child(connection)
+            children[pid] = connection
+        for pid, connection in list(children.items()):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                with suppress(OSError):
+                    connection.sendall(str(_exit_code(status)).encode())
+            elif connection in ready:  # the client sends nothing more: readable means it is gone
+                with suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGTERM)
+                done = _reap(pid)
+            if done:
+                children.pop(pid).close()
+    for pid in children:
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGTERM)
+    os.unlink(address)
+
+
+def _child(connection: socket.socket) -> None:
+    """Become the job: its descriptors, directory and environment, then the ordinary command line."""
+    os.setsid()
+    code = 1
+    try:
+        _, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
+        with connection.makefile("rb") as stream:
+            request = json.loads(stream.readline())
+        for number, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, number)
+        os.chdir(request["directory"])
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        del os.environ[VARIABLE]
+        from cmcgns.cli import run
+
+        code = run(request["arguments"])
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _reap(pid: int) -> int:
+    """Wait for a job that was told to stop; it has ten seconds to save its state."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        done, _ = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return done
+        time.sleep(0.05)
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    return os.waitpid(pid, 0)[0]
+
+
+def _exit_code(status: int) -> int:
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,74 @@
+"""The report: one self-contained HTML page with the tables, the learning curves and what differs from the paper."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+
+from cmcgns.files import write_text
+from cmcgns.pipeline.paths import Paths
+from cmcgns.reporting.tables import NUMERALS, Cell, read_csv
+
+TITLES = {1: "Linear classification", 2: "Object detection", 3: "Segmentation"}
+
+
+def write_page(paths: Paths, *, methods: list[list[str]]) -> None:
+    """Write `report/index.html` from the tables and the histories of the pre-training phases.
+
+    Args:
+        methods: (method, phase) of every pre-training of the profile.
+    """
+    tables = []
+    for number, title in TITLES.items():
+        cells = read_csv(Path(paths.table(number, "csv")))
+        further = read_csv(Path(paths.table(number, "details.csv")))
+        tables.append({"title": f"Table {NUMERALS[number]}: {title}", "cells": cells, "further": further})
+    curves = [
+        {"title": f"{method}, {phase}", "image": _curve(Path(paths.phase(method, phase)) / "history.csv")}
+        for method, phase in methods
+    ]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("cmcgns.reporting"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.get_template("report.html.j2").render(
+        profile=paths.profile, tables=tables, curves=curves, value=_value, verdict=verdict
+    )
+    write_text(paths.report, page)
+
+
+def verdict(cell: Cell) -> str:
+    """Where our mean lies against the paper's: within one or two of its standard deviations, or outside."""
+    if cell.mean is None:
+        return "not run"
+    if cell.paper_mean is None or not cell.paper_std:
+        return ""
+    distance = (cell.mean - cell.paper_mean) / cell.paper_std
+    if abs(distance) <= 2:
+        return "within 1 std" if abs(distance) <= 1 else "within 2 std"
+    return "above" if distance > 0 else "below"
+
+
+def _value(mean: float | None, std: float | None) -> str:
+    if mean is None:
+        return "–"
+    return f"{mean:.2f}" + ("" if std is None else f" ± {std:.2f}")
+
+
+def _curve(history: Path) -> str:
+    """The total loss by epoch, as the data of an SVG image."""
+    from matplotlib.figure import Figure
+
+    table = pd.read_csv(history)
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    axes = figure.subplots()
+    for name in ("train_loss", "valid_loss"):
+        axes.plot(table["epoch"], table[name], marker="o", label=name.replace("_", " "))
+    axes.set(xlabel="epoch", ylabel="loss")
+    axes.legend()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,103 @@
+"""The index tables as pandera schemas: strict columns, checked before a table is written."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+
+from cmcgns.errors import InputError
+from cmcgns.sources.chexpert import LABELS
+from cmcgns.sources.covidx import CLASSES
+from cmcgns.sources.rsna import FINDINGS
+
+
+def lists_of_strings(column: pd.Series) -> pd.Series:
+    """Which entries are lists of non-empty strings."""
+    return column.map(lambda v: isinstance(v, list) and all(isinstance(s, str) and s for s in v)).astype(bool)
+
+
+def lists_of_boxes(column: pd.Series) -> pd.Series:
+    """Which entries are lists of [x1, y1, x2, y2] with 0 <= x1 < x2 and 0 <= y1 < y2."""
+
+    def good(boxes: object) -> bool:
+        return isinstance(boxes, list) and all(
+            len(b) == 4 and 0 <= b[0] < b[2] < np.inf and 0 <= b[1] < b[3] < np.inf for b in boxes
+        )
+
+    return column.map(good).astype(bool)
+
+
+def _filled(**options: bool) -> pa.Column:
+    return pa.Column(str, pa.Check.str_length(min_value=1, error="a non-empty string"), **options)
+
+
+def _one_of(*values: object, kind: type = str, **options: bool) -> pa.Column:
+    named = ", ".join(repr(value) for value in values)
+    return pa.Column(kind, pa.Check.isin(values, error=f"one of {named}"), **options)
+
+
+def _lists(check, error: str) -> pa.Column:
+    return pa.Column(object, pa.Check(check, error=error))
+
+
+def _table(splits: tuple[str, ...], **own: pa.Column) -> pa.DataFrameSchema:
+    relative = pa.Check.str_matches(r"^(?!/)(?!.*\.\./)", error="a path relative to the source's root")
+    common = {
+        "image_id": _filled(unique=True),
+        "group_id": _filled(),
+        "path": pa.Column(str, relative),
+        "view": pa.Column(str),
+        "frontal": pa.Column(bool),
+        "official_split": _one_of(*splits),
+    }
+    return pa.DataFrameSchema(common | own, strict=True)
+
+
+_LABEL = _one_of(1.0, 0.0, -1.0, kind=float, nullable=True)
+_BOXES = _lists(lists_of_boxes, "a list of boxes [x1, y1, x2, y2] with an area")
+_STRINGS = _lists(lists_of_strings, "a list of non-empty strings")
+
+SCHEMAS = {
+    "mimic_cxr": _table(("train", "validate", "test"), subject_id=_filled(), study_id=_filled()),
+    "chexpert": _table(
+        ("train", "valid"),
+        sex=pa.Column(str),
+        age=pa.Column(float, pa.Check.in_range(0, 150, error="0 to 150 years"), nullable=True),
+        **dict.fromkeys(LABELS, _LABEL),
+    ),
+    "rsna": _table(("",), target=_one_of(0, 1, kind=int), finding=_one_of(*FINDINGS), boxes=_BOXES),
+    "covidx": _table(
+        ("train", "test"),
+        patient_id=_filled(),
+        label=_one_of(*CLASSES["9A"], *CLASSES["9B"]),
+        origin=_filled(),
+        listed_origin=_filled(),
+    ),
+    "siim": _table(
+        ("",),
+        positive=pa.Column(bool),
+        rle=_STRINGS,
+        rows=_lists(lambda c: c.map(len) > 0, "the numbers of the image's rows"),
+    ),
+    "object_cxr": _table(("train", "dev"), boxes=_BOXES, shapes=_STRINGS),
+}
+
+
+def validate(name: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return `frame` if it is an index table of source `name`, else raise `InputError` at its first fault."""
+    try:
+        return SCHEMAS[name].validate(frame)
+    except pa.errors.SchemaError as error:
+        cases = error.failure_cases
+        at = cases["index"].iloc[0] if isinstance(cases, pd.DataFrame) and "index" in cases else None
+        row = None if at is None or pd.isna(at) else f"{int(at)} of the index ({frame['image_id'].loc[at]})"
+        # the check only, not the value: it may be a patient's id
+        check = getattr(error.check, "error", None) or str(error.check)
+        raise InputError(
+            f"column {error.schema.name!r} does not fit the schema",
+            file=f"index of {name}",
+            row=row,
+            expected=check,
+            remedy="compare the label files with the published ones (cmcgns doctor)",
+        ) from None

@@ -1,0 +1,126 @@
+"""A study drawn as a radiograph, with the truth about where everything is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from cmcgns.synthetic.anatomy import Chest, bones, make_chest, vessels
+from cmcgns.synthetic.camera import Camera, bounds, step
+from cmcgns.synthetic.disease import Finding
+from cmcgns.synthetic.hardware import ForeignObject, device, draw_object
+from cmcgns.synthetic.lesions import DRAW, Layers, fracture_places
+from cmcgns.synthetic.style import Style, develop, make_camera
+from cmcgns.synthetic.world import Study
+
+DETAIL = 160  # pixels: the body is smooth, so it is drawn at this size and enlarged; grain and metal come after
+HEART_RATIO = (0.53, 0.585, 0.65)  # cardio-thoracic ratio of cardiomegaly at severity 1, 2, 3
+WIDENING = (0.05, 0.085, 0.125)  # of the upper mediastinum, body units
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A film and its truth.
+
+    `masks` and `boxes` are keyed by the finding's position in `study.findings`; boxes are (x1, y1, x2, y2) relative to
+    the film. `objects` are (type, pixel points) of the foreign objects, as Object-CXR writes them.
+    """
+
+    image: np.ndarray  # (H, W) uint8
+    masks: dict[int, np.ndarray]  # (H, W) bool
+    boxes: dict[int, tuple[float, float, float, float]]
+    objects: list[tuple[int, list[tuple[int, int]]]]
+
+
+def draw(
+    study: Study,
+    view: str,
+    style: Style,
+    size: int,
+    rng: np.random.Generator,
+    objects: tuple[ForeignObject, ...] = (),
+) -> Drawing:
+    """Draw a frontal film (`view` AP or PA) whose longer side is `size` pixels.
+
+    What belongs to the patient (bones, vessels, the outline of a finding) comes from the patient's and the findings'
+    own seeds; `rng` only frames and develops the film.
+    """
+    full = make_camera(style, size, rng)
+    camera = full.shrunk(DETAIL)
+    breath = float(np.clip(rng.normal(0.05 if view == "AP" else 0.01, 0.035), -0.03, 0.14))
+    chest = _chest_of(study, view, camera, breath)
+    layers = Layers(
+        air=sum(lung.air for lung in chest.lungs.values()),
+        bright=np.zeros((camera.height, camera.width), np.float32),
+        texture=np.ones((camera.height, camera.width), np.float32),
+    )
+    canvas = Image.new("L", (full.width, full.height))
+    masks: dict[int, np.ndarray] = {}
+    drawn: dict[int, int] = {}  # a pneumonia is the consolidation of the same seed: drawn once
+    for number, finding in enumerate(study.findings):
+        if finding.seed in drawn:
+            masks[number] = masks[drawn[finding.seed]]
+        else:
+            masks[number] = _draw_finding(chest, layers, full, canvas, finding)
+            drawn[finding.seed] = number
+    places = [place for item in objects if (place := draw_object(full, canvas, item))]
+    bright = np.asarray(canvas, np.float32) * np.float32(0.42 / 255)
+    image = develop(_enlarge(_expose(chest, layers, study, rng), full) + bright, style, rng)
+    boxes = {number: _relative(mask) for number, mask in masks.items() if mask.any()}
+    return Drawing(image, {n: _enlarge(mask, full) for n, mask in masks.items()}, boxes, places)
+
+
+def _enlarge(field: np.ndarray, camera: Camera) -> np.ndarray:
+    """A field or a mask at the size of the film."""
+    size = (camera.width, camera.height)
+    if field.shape == size[::-1]:
+        return field
+    how = Image.Resampling.NEAREST if field.dtype == bool else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(field).resize(size, how))
+
+
+def _chest_of(study: Study, view: str, camera: Camera, breath: float) -> Chest:
+    severity = {f.label: f.severity for f in study.findings}
+    ratio, widening = study.patient.body.heart, 0.0
+    if "Cardiomegaly" in severity:
+        ratio = HEART_RATIO[severity["Cardiomegaly"] - 1] + 0.3 * (ratio - 0.445)
+    if "Enlarged Cardiomediastinum" in severity:
+        widening = WIDENING[severity["Enlarged Cardiomediastinum"] - 1]
+    return make_chest(camera, study.patient.body, view=view, heart_ratio=ratio, widening=widening, breath=breath)
+
+
+def _draw_finding(
+    chest: Chest, layers: Layers, full: Camera, canvas: Image.Image, finding: Finding
+) -> np.ndarray:
+    if finding.label == "Support Devices":
+        return device(full, canvas, finding)
+    if finding.label == "Cardiomegaly":
+        return chest.heart > 0.5
+    if finding.label == "Enlarged Cardiomediastinum":
+        _, y = chest.camera.grid
+        return (chest.middle > 0.5) & (y < 0.1) & (y > -0.62)
+    return DRAW["Consolidation" if finding.label == "Pneumonia" else finding.label](chest, layers, finding)
+
+
+def _expose(chest: Chest, layers: Layers, study: Study, rng: np.random.Generator) -> np.ndarray:
+    """Add up what the beam passes: soft tissue, air, vessels, bones; (H, W), about 0..1."""
+    body = study.patient.body
+    _, y = chest.camera.grid
+    haze = body.girth * step(y - rng.uniform(-0.1, 0.2), 0.35)
+    tissue = 0.56 + 0.10 * haze + 0.10 * step(y - 0.45, 0.2)
+    centre = 0.17 * np.maximum(chest.middle, 0.85 * chest.heart)
+    dark = 0.40 - 0.10 * haze
+    places = fracture_places(chest, study.findings)
+    texture = 0.17 * vessels(chest, body.seed) * layers.texture * np.clip(layers.air + 0.15, 0, 1)
+    grain = 0.022 * chest.camera.pattern(np.random.default_rng(body.seed + 1), 10.0)
+    skeleton = 0.085 * body.bone * bones(chest, places)
+    film = tissue + centre - dark * layers.air + texture + grain + skeleton + layers.bright
+    return chest.inside * film + (1 - chest.inside) * 0.03
+
+
+def _relative(mask: np.ndarray) -> tuple[float, float, float, float]:
+    height, width = mask.shape
+    x1, y1, x2, y2 = bounds(mask)
+    return x1 / width, y1 / height, x2 / width, y2 / height

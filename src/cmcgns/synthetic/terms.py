@@ -1,0 +1,40 @@
+"""The words every part of the synthetic world shares: labels, sides, zones."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Side = Literal["left", "right", "bilateral", "central"]
+Zone = Literal["apex", "upper", "mid", "lower", "base", "whole"]
+
+# CheXpert's column order (spec/data.md 2a).
+LABELS = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+COMPETITION = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
+
+# What CheXpert's label hierarchy makes true when the key is true.
+PARENTS = {
+    "Cardiomegaly": ("Enlarged Cardiomediastinum",),
+    "Lung Lesion": ("Lung Opacity",),
+    "Edema": ("Lung Opacity",),
+    "Consolidation": ("Lung Opacity",),
+    "Pneumonia": ("Consolidation", "Lung Opacity"),
+    "Atelectasis": ("Lung Opacity",),
+}
+
+# Height of a zone's centre in its lung: 0 is the apex, 1 the diaphragm.
+ZONE_HEIGHT: dict[Zone, float] = {"apex": 0.10, "upper": 0.28, "mid": 0.50, "lower": 0.74, "base": 0.92, "whole": 0.5}

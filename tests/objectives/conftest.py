@@ -1,0 +1,80 @@
+"""Tiny encoders and batches; also imported by the script of the two-process test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from cmcgns.models.image import build_trunk
+from cmcgns.models.text import build_text_encoder
+from cmcgns.objectives.base import Batch
+from cmcgns.objectives.cm_cgns import CMCGNS
+
+SIZES = {"hidden": 64, "layers": 2, "heads": 2, "vocab_size": 60, "max_positions": 40, "dropout": 0.0}
+REPORTS = ((4, 3), (2,), (3, 2, 4), (5, 2), (2, 2, 2), (6,), (3, 3), (2, 4))
+"""Tokens of each sentence of each report."""
+
+
+def make_objective(**options) -> CMCGNS:
+    """CM-CGNS over ResNet-10 at 64 px and a BERT of 2 x 64 without dropout."""
+    return CMCGNS(
+        build_trunk("resnet10", "random", seed=3),
+        build_text_encoder("random", seed=3, config=SIZES),
+        **{
+            "image_size": 64,
+            "dim": 32,
+            "heads": 4,
+            "num_clusters": 4,
+            "predictor_hidden": 16,
+            "decoder_widths": (16, 16, 8, 8),
+            **options,
+        },
+    )
+
+
+def make_batch(reports: Sequence[Sequence[int]] = REPORTS, *, pad: int = 0, seed: int = 0) -> Batch:
+    """One random image and random tokens per report; `pad` more columns of padding than needed."""
+    longest = max(sum(sentences) for sentences in reports) + 2 + pad
+    token_ids = torch.zeros(len(reports), longest, dtype=torch.int64)
+    sentence_index = torch.full_like(token_ids, -1)
+    mask = torch.zeros(token_ids.shape, dtype=torch.bool)
+    images: list[Tensor] = []
+    for row, sentences in enumerate(reports):
+        draw = torch.Generator().manual_seed(1000 * seed + row)
+        length = sum(sentences)
+        token_ids[row, 0], token_ids[row, length + 1] = 1, 2
+        token_ids[row, 1 : length + 1] = torch.randint(5, SIZES["vocab_size"], (length,), generator=draw)
+        sentence_index[row, 1 : length + 1] = torch.arange(len(sentences)).repeat_interleave(
+            torch.tensor(sentences)
+        )
+        mask[row, : length + 2] = True
+        images.append(torch.rand(3, 64, 64, generator=draw) * 2 - 1)
+    return Batch(torch.stack(images), token_ids, mask, sentence_index, torch.arange(len(reports)))
+
+
+def rows(batch: Batch, start: int, stop: int) -> Batch:
+    """The samples start ... stop - 1 of a batch, padded as before."""
+    return Batch(*(value[start:stop] for value in vars(batch).values()))
+
+
+@pytest.fixture
+def objective():
+    """Builds a tiny `CMCGNS` from its options."""
+    return make_objective
+
+
+@pytest.fixture
+def batch_of():
+    """Builds a batch from the sentence lengths of its reports."""
+    return make_batch
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -1,0 +1,54 @@
+# A trunk, a pair, a fraction, a seed -> predictions and metrics. One rule a task, so that each carries its own code.
+
+
+rule features:
+    input:
+        P.trunk("{trunk}"),
+        P.store("{source}"),
+        P.store_table("{source}"),
+    output:
+        P.features("{trunk}", "{source}"),
+    log:
+        f"{LOGS}/features/{{trunk}}-{{source}}.log",
+    params:
+        settings=PLAN.params("features"),
+        code=PLAN.code("features"),
+    threads: S.downstream.threads
+    shell:
+        "cmcgns features {wildcards.trunk} {wildcards.source} --profile {S.profile}"
+        " --settings {params.settings:q} > {log} 2>&1"
+
+
+def trunk(wc):
+    return PLAN.trunk(wc.method, wc.seed)
+
+
+for task in TABLES.values():
+
+    rule:
+        name:
+            f"finetune_{task}"
+        input:
+            lambda wc: P.trunk(trunk(wc)),
+            lambda wc, task=task: P.features(trunk(wc), wc.source) if task == "classification" else [],
+            P.store("{source}"),
+            P.store_table("{source}"),
+            P.index("{source}"),
+            P.split("{source}", PLAN.scheme),
+            P.ranks("{source}", PLAN.scheme, "{seed}"),
+        output:
+            P.cell("{method}", f"{task}-{{source}}", "{fraction}", "{seed}") + "/predictions.parquet",
+            P.cell("{method}", f"{task}-{{source}}", "{fraction}", "{seed}") + "/metrics.json",
+        log:
+            f"{LOGS}/finetune/{{method}}/{task}-{{source}}/{{fraction}}/seed-{{seed}}.log",
+        params:
+            settings=lambda wc, task=task: PLAN.params(
+                "finetune", pair=f"{task}-{wc.source}", fraction=int(wc.fraction)
+            ),
+            code=PLAN.code(task),
+            pair=f"{task}-{{source}}",
+        threads: S.downstream.threads
+        shell:
+            "cmcgns finetune {params.pair} --method {wildcards.method} --fraction {wildcards.fraction}"
+            " --seed {wildcards.seed} --scheme {PLAN.scheme} --profile {S.profile}"
+            " --settings {params.settings:q} > {log} 2>&1"

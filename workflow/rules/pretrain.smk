@@ -1,0 +1,38 @@
+# Image-report pairs -> weights of each phase -> the image encoder that downstream runs read.
+
+
+rule pretrain:
+    input:
+        P.store("mimic_cxr"),
+        P.store_table("mimic_cxr"),
+        P.index("mimic_cxr"),
+        P.split("mimic_cxr", PLAN.scheme),
+        P.tokens,
+        start=lambda wc: PLAN.start(wc.method, wc.phase) or [],
+    output:
+        best=P.phase("{method}", "{phase}") + "/best.safetensors",
+        last=P.phase("{method}", "{phase}") + "/last.safetensors",
+        history=P.phase("{method}", "{phase}") + "/history.csv",
+    log:
+        f"{LOGS}/pretrain/{{method}}-{{phase}}.log",
+    params:
+        settings=lambda wc: PLAN.params("pretrain", method=wc.method, phase=wc.phase),
+        code=lambda wc: PLAN.code("pretrain", method=wc.method),
+    threads: S.pretraining.threads
+    shell:
+        "cmcgns pretrain {wildcards.method} {wildcards.phase} --profile {S.profile} --start '{input.start}'"
+        " --scheme {PLAN.scheme} --code {params.code} --settings {params.settings:q} > {log} 2>&1"
+
+
+rule export_trunk:
+    input:
+        lambda wc: PLAN.final(wc.trunk) or [],
+    output:
+        P.trunk("{trunk}"),
+    log:
+        f"{LOGS}/export/{{trunk}}.log",
+    params:
+        settings=lambda wc: PLAN.params("export_trunk", trunk=wc.trunk),
+        code=PLAN.code("export_trunk"),
+    shell:
+        "cmcgns export-trunk --weights '{input}' --out {output} --settings {params.settings:q} > {log} 2>&1"
