@@ -48,8 +48,8 @@ class Sources(Section):
 
 
 class Reports(Section):
-    min_report_tokens: Annotated[int, Field(ge=0)]
-    min_sentence_tokens: Annotated[int, Field(ge=0)]
+    min_report_tokens: Count
+    min_sentence_tokens: Count
     misspellings: Literal["upstream", "corrected"]
     deid: Literal["keep", "drop"]
     max_tokens: Annotated[int, Field(ge=8, le=512)]

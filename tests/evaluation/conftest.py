@@ -15,6 +15,15 @@ from cmcgns.models.seeding import seeded
 SIDE = 64
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small tensors gain nothing from more threads and lose much on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def trunk() -> ResNet:
     """A random ResNet-10 in train mode, as a careless caller would hand it over."""

@@ -18,9 +18,7 @@ def test_equals_the_loop_and_is_symmetric():
     def cos(a, b):
         return (a @ b / (a.norm() * b.norm())).item()
 
-    slow = -sum(
-        cos(px[i, p], y[i, p]) / 2 + cos(py[i, p], x[i, p]) / 2 for i in range(2) for p in range(3)
-    )
+    slow = -sum(cos(px[i, p], y[i, p]) / 2 + cos(py[i, p], x[i, p]) / 2 for i in range(2) for p in range(3))
     assert simsiam_loss(px, py, x, y).item() == pytest.approx(slow / 6, abs=1e-6)
     torch.testing.assert_close(simsiam_loss(px, py, x, y), simsiam_loss(py, px, y, x))
 

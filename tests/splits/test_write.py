@@ -19,10 +19,11 @@ def write_index(folder, n=60, official="", **columns):
     return folder / "index.parquet"
 
 
-def write_store(folder, n=60, bad=()):
+def write_store(folder, n=60, bad=(), view=""):
     rows = [-1 if i in bad else i for i in range(n)]
     write_parquet(
-        pd.DataFrame({"image_id": [f"i{i:03d}" for i in range(n)], "row": rows}), folder / "store.parquet"
+        pd.DataFrame({"image_id": [f"i{i:03d}" for i in range(n)], "row": rows, "view": view}),
+        folder / "store.parquet",
     )
     return folder / "store.parquet"
 
@@ -108,3 +109,16 @@ def test_an_unknown_source_is_told(tmp_path):
 
 def test_hash_ids_does_not_depend_on_order():
     assert hash_ids(["b", "a"]) == hashlib.sha256(b"a\nb").hexdigest()
+
+
+def test_the_view_comes_from_the_store_where_the_index_has_none(tmp_path):
+    """400 negatives, half of them AP: the audited parts hold AP in proportion, better than chance would."""
+    views = ["AP", "PA"] * 200
+    index = write_index(tmp_path, n=400, target=0)
+    store = write_store(tmp_path, n=400, view=views)
+    view_of = dict(zip(read_parquet(index)["image_id"], views, strict=True))
+    for seed in range(5):
+        write_split("rsna", "audited", index=index, store_table=store, out=tmp_path / "s.parquet", seed=seed)
+        table = read_parquet(tmp_path / "s.parquet")
+        test = table[(table["task"] == "classification") & (table["split"] == "test")]
+        assert len(test) == 60 and abs((test["image_id"].map(view_of) == "AP").sum() - 30) <= 1

@@ -104,10 +104,10 @@ def measure(
     if task == "multiclass":
         right = (probability.argmax(1) == target).astype(float)
         value, metric = accuracy(probability, target), "ACC"
-        further = {f"recall {n}": weighted_mean(right[target == i]) for i, n in enumerate(names)}
+        further = {f"recall {n}": _mean(right[target == i]) for i, n in enumerate(names)}
 
         def statistic(weights: np.ndarray) -> np.ndarray:
-            return weights @ right / weights.sum(1)
+            return weighted_mean(right, weights)
     else:
         truth = target.reshape(len(target), -1)
         found = auroc_metrics(probability, truth, names)
@@ -119,6 +119,10 @@ def measure(
 
     interval = bootstrap_interval(statistic, groups.to_numpy(), resamples=resamples) if resamples else None
     return {"metric": metric, "primary": value, "further": further, "interval": interval}
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
 
 
 def _columns(

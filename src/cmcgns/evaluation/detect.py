@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torchvision.ops import nms
 
 from cmcgns.errors import InputError
+from cmcgns.evaluation.average_precision import Detections, mean_average_precision
 from cmcgns.evaluation.features import Images, autocast, frozen_maps
 from cmcgns.evaluation.fit import Callback, batches_of, fit
-from cmcgns.evaluation.metrics import Detections, mean_average_precision
 from cmcgns.losses.yolo import yolo_loss
 from cmcgns.models.seeding import seeded
 from cmcgns.models.yolo import LAYERS, YoloHead, anchors, decode
@@ -143,10 +143,16 @@ def select(
     """
     found: list[Detections] = []
     for image_boxes, image_scores in zip(boxes, scores, strict=True):
-        likely = image_scores >= min_score
-        image_boxes, image_scores = image_boxes[likely], image_scores[likely]
-        kept = nms(image_boxes, image_scores, nms_iou)[:max_detections]
-        found.append({"boxes": image_boxes[kept].cpu().numpy(), "scores": image_scores[kept].cpu().numpy()})
+        ranked, order = image_scores.sort(descending=True, stable=True)
+        likely = int((ranked >= min_score).sum())
+        ranked, candidates = ranked[:likely], image_boxes[order[:likely]]
+        # A box is thinned out by better ones only, so the best few give the same answer as all of them as soon
+        # as enough of them are left; an untrained head calls thousands likely, and the cost is quadratic.
+        tried, kept = 0, order[:0]
+        while len(kept) < max_detections and tried < likely:
+            tried = max(4 * max_detections, 4 * tried)
+            kept = nms(candidates[:tried], ranked[:tried], nms_iou)[:max_detections]
+        found.append({"boxes": candidates[kept].cpu().numpy(), "scores": ranked[kept].cpu().numpy()})
     return found
 
 

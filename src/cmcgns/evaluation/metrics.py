@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TypedDict
 
 import numpy as np
 
 from cmcgns.errors import InputError
+from cmcgns.evaluation.average_precision import Detections, mean_average_precision
 from cmcgns.randomness import numpy_rng
 
-MAP_THRESHOLDS = tuple(round(0.40 + 0.05 * step, 2) for step in range(8))  # 0.40 ... 0.75, data.md 7.2
 _CHUNK = 4_000_000  # numbers held at once by a bootstrap
-
-
-class Detections(TypedDict):
-    """One image's detections: boxes (k, 4) x1, y1, x2, y2 as fractions of the image, scores (k,), best first."""
-
-    boxes: np.ndarray
-    scores: np.ndarray
 
 
 def class_auroc(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -116,42 +108,6 @@ def bootstrap_interval(
     return {"low": _number(low), "high": _number(high), "resamples": len(kept)}
 
 
-def mean_average_precision(
-    detections: Sequence[Detections],
-    boxes: Sequence[np.ndarray],
-    *,
-    thresholds: Sequence[float] = MAP_THRESHOLDS,
-    max_detections: int = 100,
-) -> float | None:
-    """COCO's average precision (101 recall points) over all images, mean over the IoU `thresholds`.
-
-    Args:
-        detections: per image.
-        boxes: per image the true ones, (n, 4) x1, y1, x2, y2 in the same unit; n may be 0.
-
-    Returns:
-        None when there is no true box at all.
-    """
-    import torch
-    from torchmetrics.detection import MeanAveragePrecision
-
-    def tensors(**arrays: np.ndarray) -> dict[str, torch.Tensor]:
-        one_class = torch.zeros(len(arrays["boxes"]), dtype=torch.int64)
-        return {name: torch.tensor(array) for name, array in arrays.items()} | {"labels": one_class}
-
-    if not any(len(part) for part in boxes):
-        return None
-    metric = MeanAveragePrecision(
-        iou_thresholds=list(thresholds), max_detection_thresholds=[1, 10, max_detections]
-    )
-    metric.warn_on_many_detections = False
-    metric.update(
-        [tensors(boxes=_corners(found["boxes"]), scores=np.float32(found["scores"])) for found in detections],
-        [tensors(boxes=_corners(part)) for part in boxes],
-    )
-    return float(metric.compute()["map"])
-
-
 def detection_metrics(
     detections: Sequence[Detections], boxes: Sequence[np.ndarray], *, official_score: float = 0.5
 ) -> dict:
@@ -212,10 +168,6 @@ def dice_metrics(counts: np.ndarray) -> dict:
         "images": len(counts),
         "positives": int(positive.sum()),
     }
-
-
-def _corners(boxes: np.ndarray) -> np.ndarray:
-    return np.asarray(boxes, np.float32).reshape(-1, 4)
 
 
 def _matching(scores: np.ndarray, targets: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:

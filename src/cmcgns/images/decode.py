@@ -1,4 +1,4 @@
-"""Image files to pixels: JPEG, PNG (and BMP, GIF, TIFF) by Pillow, DICOM by pydicom; the type is told by content, not by name."""
+"""Image files to pixels: JPEG and PNG by Pillow, DICOM by pydicom; the content tells which, not the name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -22,20 +22,10 @@ _PILLOW_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF")
 _ENCAPSULATED = b"\xfe\xff\x00\xe0"
 # Only these are parsed, so that a broken element elsewhere in the header cannot spoil a good image.
 _TAGS = [
-    *(
-        "Rows",
-        "Columns",
-        "SamplesPerPixel",
-        "PhotometricInterpretation",
-        "PlanarConfiguration",
-        "NumberOfFrames",
-    ),
-    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "PixelData"),
-    *(
-        f"{colour}PaletteColorLookupTable{part}"
-        for colour in ("Red", "Green", "Blue")
-        for part in ("Descriptor", "Data")
-    ),
+    *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
+    *("BitsAllocated", "BitsStored", "PixelRepresentation", "NumberOfFrames", "RescaleSlope", "PixelData"),
+    *(f"{colour}PaletteColorLookupTableDescriptor" for colour in ("Red", "Green", "Blue")),
+    *(f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
 ]
 
 
@@ -55,30 +45,31 @@ def read_bytes(path: str | Path) -> bytes:
 def read_pixels(path: str | Path, data: bytes | None = None) -> np.ndarray:
     """The values as they are stored: no rescaling, no inversion, no EXIF rotation.
 
-    Bits above BitsStored are no part of a DICOM value and are cleared; YBR comes as RGB; palette and CMYK images come as
-    RGB, except a DICOM palette, which comes as its indices.
+    Bits above BitsStored are no part of a DICOM value and are cleared (by pydicom). YBR, CMYK and palette
+    images come as RGB, except a DICOM palette, which comes as its indices.
 
     Args:
         path: the file; only its name is used when `data` holds its bytes.
 
     Returns:
-        (H, W), (H, W, 2) grey + alpha, (H, W, 3) or (H, W, 4) with alpha; integers (floats from a float TIFF).
+        (H, W), (H, W, 3), or with alpha (H, W, 2 or 4); integers, or floats from a float TIFF.
 
     Raises:
         InputError: with the file and the reason, for anything that is not one complete image.
     """
-    return _decode(path, data, lambda ds: _dicom_pixels(ds), _pillow_pixels)
+    return _decode(path, data, _dicom_pixels, _pillow_pixels)
 
 
 def read_grey8(path: str | Path, data: bytes | None = None) -> np.ndarray:
     """The image in grey as it is meant to be seen: 0 is black. Arguments and errors as for `read_pixels`.
 
-    * DICOM, 8 bits stored: kept as it is. Any other depth: (x - min) / (max - min) * 255, a constant image gives 0. No window
-      is applied (spec data.md 3a: none needed). A rescale with a positive slope changes neither; MONOCHROME1 or a
-      negative slope inverts, both together do not.
-    * PNG and TIFF with 16 bits: x / 257, the full range, as 8-bit readers show them - unless no value is above 255.
-    * Colour: ITU-R 601 luminance. Transparent parts are black. EXIF orientation is applied, as viewers and the
-      official code's reader do.
+    * DICOM, 8 bits stored: kept as it is. Any other depth: (x - min) / (max - min) * 255, a constant image
+      gives 0. No window is applied (spec data.md 3a: none needed). A rescale with a positive slope changes
+      neither; MONOCHROME1 or a negative slope inverts, both together do not.
+    * PNG and TIFF with 16 bits: x / 257, the full range, as 8-bit readers show them - unless no value is
+      above 255.
+    * Colour: ITU-R 601 luminance. Transparent parts are black. EXIF orientation is applied, as viewers and
+      the official code's reader do.
 
     Returns:
         (H, W) uint8.
@@ -86,23 +77,31 @@ def read_grey8(path: str | Path, data: bytes | None = None) -> np.ndarray:
     return _decode(path, data, _dicom_grey8, _pillow_grey8)
 
 
-def read_view(path: str | Path) -> str:
-    """The DICOM ViewPosition in capitals (`PA`, `AP`, ...), `""` when the file has none or is no DICOM; reads no pixels."""
-    from pydicom import dcmread
+def read_view(path: str | Path, data: bytes | None = None) -> str:
+    """The DICOM ViewPosition in capitals (`PA`, `AP`, ...), `""` when there is none; reads no pixels.
 
+    A file that is no DICOM has none. Arguments as for `read_pixels`; `InputError` when the file or its header
+    cannot be read.
+    """
     try:
-        with Path(path).open("rb") as stream:
-            if not _is_dicom(stream.read(132)):
-                return ""
-            stream.seek(0)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                header = dcmread(stream, stop_before_pixels=True, force=True, specific_tags=["ViewPosition"])
-                return str(header.get("ViewPosition") or "").strip().upper()
+        with io.BytesIO(data) if data is not None else Path(path).open("rb") as stream:
+            return _view(stream)
     except FileNotFoundError:
         raise InputError("the image file does not exist", file=path) from None
     except Exception as error:
         raise InputError(f"the DICOM header cannot be read ({_short(error)})", file=path) from None
+
+
+def _view(stream: BinaryIO) -> str:
+    from pydicom import dcmread
+
+    if not _is_dicom(stream.read(132)):
+        return ""
+    stream.seek(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        header = dcmread(stream, stop_before_pixels=True, force=True, specific_tags=["ViewPosition"])
+        return str(header.get("ViewPosition") or "").strip().upper()
 
 
 def _decode(
@@ -117,12 +116,9 @@ def _decode(
             if _is_dicom(data):
                 return dicom(_open_dicom(data))
             with Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS) as image:
-                if (
-                    getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
-                ):  # MPO: a photo and its preview
-                    raise InputError(
-                        f"the file holds {image.n_frames} frames", file=path, expected="one image"
-                    )
+                # An MPO is a JPEG that holds its own preview as well.
+                if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+                    raise InputError(f"the file holds {image.n_frames} frames", expected="one image")
                 image.load()
                 return pillow(image)
     except InputError as error:
@@ -185,30 +181,19 @@ def _dicom_pixels(ds: Dataset) -> np.ndarray:
     plugin = ""  # pydicom itself
     if syntax.is_compressed and syntax.is_encapsulated and syntax != RLELossless:
         _refuse_truncated(ds)
-        # One named decoder, so that pixels do not depend on what else is installed. libjpeg-turbo for baseline: faster,
-        # and it refuses damaged data that pylibjpeg decodes to rubbish.
+        # One named decoder, so that pixels do not depend on what else is installed. libjpeg-turbo for
+        # baseline: faster, and it refuses damaged data that pylibjpeg decodes to rubbish.
         plugin = "pillow" if syntax == JPEGBaseline8Bit else "pylibjpeg"
     pixels = pixel_array(ds, index=0, decoding_plugin=plugin)
-    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-    if plugin:
-        return pixels  # a codec has its own precision: no unused bits
-    return _clear_unused_bits(pixels, int(ds.BitsAllocated), int(ds.BitsStored), int(ds.get("HighBit") or 0))
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
 def _refuse_truncated(ds: Dataset) -> None:
-    """Every JPEG-family stream ends in FFD9 (end of image), then padding; without it decoders may fill the rest in silence."""
+    """Refuse a JPEG-family stream without its end-of-image marker: decoders may fill the rest in silence."""
     from pydicom.encaps import get_frame
 
     if not get_frame(ds.PixelData, 0, number_of_frames=1).rstrip(b"\0\xff").endswith(b"\xff\xd9"):
         raise InputError("the compressed pixel data are cut off (no end-of-image marker)")
-
-
-def _clear_unused_bits(pixels: np.ndarray, allocated: int, stored: int, high: int) -> np.ndarray:
-    """Drop what old devices leave above HighBit (overlays) and below the value; signed values keep their sign."""
-    if stored >= allocated or allocated not in (8, 16, 32):
-        return pixels
-    high = high or stored - 1
-    return (pixels << (allocated - 1 - high)) >> (allocated - stored)
 
 
 def _dicom_grey8(ds: Dataset) -> np.ndarray:
@@ -264,7 +249,7 @@ def _pillow_grey8(image: Image.Image) -> np.ndarray:
 
 
 def _deep_grey8(pixels: np.ndarray) -> np.ndarray:
-    """16-bit files by their full range, so that equal values stay equal between files; others by what they hold."""
+    """16 bits by their full range, so that equal values stay equal across files; others stretched."""
     low, high = pixels.min(), pixels.max()
     if low >= 0 and high <= 255:
         return np.rint(pixels).astype(np.uint8)

@@ -24,8 +24,10 @@ class Placement(NamedTuple):
 
 
 def fit(height: int, width: int, size: int = 256) -> Placement:
-    """The longest side becomes `size`, the other is cut to a whole number (1 or more); centred, the odd row or column
-    of padding at the bottom or right; of equal sides the height is the long one (spec method.md 8.6).
+    """Where an image goes: its longest side becomes `size`, the other is cut to a whole number, 1 or more.
+
+    It is centred, with an odd row or column of padding at the bottom or right; of equal sides the height is
+    the long one (spec method.md 8.6).
     """
     if height >= width:
         new_height, new_width = size, max(1, size * width // height)
@@ -52,7 +54,7 @@ def letterbox(grey: np.ndarray, size: int = 256) -> tuple[np.ndarray, Placement]
 
 
 def resize_area(grey: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Every new pixel is the mean of the area it covers, parts of pixels included, rounded to nearest (half up).
+    """Every new pixel is the mean of the area it covers, parts of pixels included, rounded half up.
 
     The sums are whole numbers and exact, so the result is the same on every machine; enlarging works too.
 
@@ -65,7 +67,7 @@ def resize_area(grey: np.ndarray, height: int, width: int) -> np.ndarray:
     old_height, old_width = grey.shape
     if (old_height, old_width) == (height, width):
         return grey.copy()
-    # float32 holds whole numbers up to 2^24 and a column's sum is at most 255 * H; float64 holds the sum of both.
+    # float32 holds whole numbers up to 2^24, and a column's sum is at most 255 * H; float64 holds the rest.
     columns = _cover(old_height, height, np.float32) @ grey.astype(np.float32)  # (height, W)
     sums = (_cover(old_width, width, np.float64) @ columns.T).T.astype(np.int64)  # (height, width)
     area = old_height * old_width
@@ -74,7 +76,7 @@ def resize_area(grey: np.ndarray, height: int, width: int) -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def _cover(old: int, new: int, dtype: type) -> csr_matrix:
-    """(new, old): how much of old pixel j lies in new pixel i, in units of 1/new of an old pixel; rows sum to `old`."""
+    """(new, old): the part of old pixel j in new pixel i, in units of 1/new old pixels; rows sum to `old`."""
     # On the common grid old pixel j is [j * new, (j + 1) * new) and new pixel i is [i * old, (i + 1) * old).
     edges = np.union1d(np.arange(old + 1) * new, np.arange(new + 1) * old)
     starts, lengths = edges[:-1], np.diff(edges)

@@ -1,4 +1,4 @@
-"""The image store: every frontal image decoded once, 256 x 256 uint8, in one memory-mapped file with a table beside it."""
+"""The image store: every frontal image decoded once, in one memory-mapped file with a table beside it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pandas as pd
 
 from cmcgns.errors import InputError
 from cmcgns.files import atomic, read_parquet, sha256_file, write_parquet
-from cmcgns.images.decode import read_bytes, read_grey8
+from cmcgns.images.decode import read_bytes, read_grey8, read_view
 from cmcgns.images.place import Placement, letterbox, resize_area
 
 _CHUNK = 16  # images a worker takes at a time: about 1 MB of pixels comes back
@@ -30,6 +30,7 @@ class _Loaded(NamedTuple):
     square: np.ndarray | None
     placement: Placement
     sha256: str
+    view: str
     reason: str
 
 
@@ -46,8 +47,8 @@ def build_store(
 ) -> dict[str, int]:
     """Decode the frontal images of an index into a store; the same bytes whatever the number of workers.
 
-    Rows follow the order of the index. A file that cannot be used gets row -1 and its reason in the table. The images pass
-    one at a time, so memory does not grow with their number.
+    Rows follow the order of the index. A file that cannot be used gets row -1 and its reason in the table.
+    The images pass one at a time, so memory does not grow with their number.
 
     Args:
         index: an index table; `image_id, path, frontal` are read.
@@ -61,7 +62,7 @@ def build_store(
         {"images", "stored", "quarantined"}: counts.
 
     Raises:
-        InputError: no frontal image, or too many bad ones. The table is then written as `<table stem>.failed.parquet`.
+        InputError: no frontal image, or too many bad ones; the table is then `<table's stem>.failed.parquet`.
     """
     rows = read_parquet(index, columns=["image_id", "path", "frontal"])
     rows = rows[rows["frontal"]].reset_index(drop=True)
@@ -81,12 +82,12 @@ def build_store(
         bad = result[result["row"] < 0]
         if len(bad) > max_bad_fraction * len(rows) or len(bad) == len(rows):
             write_parquet(result, failed, meta)
-            first = bad.iloc[0]
+            example = f"{paths[bad.index[0]]}: {bad['reason'].iloc[0]}"
             raise InputError(
-                f"{len(bad)} of {len(rows)} images cannot be used, for example {paths[bad.index[0]]}: {first['reason']}",
+                f"{len(bad)} of {len(rows)} images cannot be used, for example {example}",
                 file=index,
                 expected=f"at most {max_bad_fraction:.2%} bad images",
-                remedy=f"all of them are in {failed.name}; replace the files or raise quarantine.max_bad_fraction",
+                remedy=f"see {failed.name}; replace the files, or raise max_bad_fraction in params.yaml",
             )
         write_parquet(result, table, meta)
     failed.unlink(missing_ok=True)
@@ -96,7 +97,7 @@ def build_store(
 def _write_squares(
     path: Path, loaded: Iterator[_Loaded], count: int, size: int, progress: Callable[[int, int], None] | None
 ) -> pd.DataFrame:
-    """Append the good squares to a .npy file and describe all; the header learns the final number at the end."""
+    """Append the good squares to a .npy file, whose header gets their number last; describe all images."""
     described, stored = [], 0
     with path.open("wb") as stream:
         _write_header(stream, count, size)
@@ -105,12 +106,12 @@ def _write_squares(
             if image.square is not None:
                 stream.write(image.square.tobytes())
                 row, stored = stored, stored + 1
-            described.append((row, image.reason, image.sha256, *image.placement))
+            described.append((row, image.reason, image.sha256, image.view, *image.placement))
             if progress:
                 progress(done, count)
         stream.seek(0)
         _write_header(stream, stored, size)
-    columns = ["row", "reason", "sha256", *Placement._fields]
+    columns = ["row", "reason", "sha256", "view", *Placement._fields]
     return pd.DataFrame(described, columns=columns)
 
 
@@ -135,10 +136,11 @@ def _load_all(paths: list[str], size: int, workers: int) -> Iterator[_Loaded]:
                 done += 1
                 yield image
         except BrokenProcessPool:
-            near = f"{paths[done]} or one of the next {(workers + 1) * _CHUNK}"
             raise InputError(
-                f"a worker process died while decoding {near}: out of memory, or a file that crashes its decoder",
-                remedy="run with fewer workers; with one worker the crash names the file",
+                "a worker process died: out of memory, or a file that crashes its decoder",
+                file=paths[done],
+                row=f"or one of the {(workers + 1) * _CHUNK} files after it",
+                remedy="run with fewer workers; if it dies here again, move these files away one by one",
             ) from None
 
 
@@ -148,9 +150,9 @@ def _load(path: str, size: int) -> _Loaded:
     try:
         data = read_bytes(path)
         digest = hashlib.sha256(data).hexdigest()
-        return _Loaded(*letterbox(read_grey8(path, data), size), digest, "")
+        return _Loaded(*letterbox(read_grey8(path, data), size), digest, read_view(path, data), "")
     except InputError as error:
-        return _Loaded(None, _NOWHERE, digest, error.problem)
+        return _Loaded(None, _NOWHERE, digest, "", error.problem)
 
 
 class ImageStore:
@@ -195,13 +197,10 @@ class ImageStore:
         except KeyError as error:
             name = error.args[0]
             reason = self._reasons.get(name)
-            problem = (
+            raise InputError(
                 "the image is not in the store"
                 if reason is None
-                else f"the image is in quarantine ({reason})"
-            )
-            raise InputError(
-                problem,
+                else f"the image is in quarantine ({reason})",
                 file=self._table,
                 row=name,
                 remedy="make the store and the splits again from one index",
@@ -216,8 +215,9 @@ class ImageStore:
     ) -> np.ndarray:
         """What a network with `size` px inputs crops from, for the given rows or all.
 
-        `pad256_crop224` keeps the share of the margin: squares of round(size * 256 / 224) px, at 224 the store itself.
-        `direct224` is the whole image squashed to size x size, without margin or padding (spec method.md 8.6).
+        `pad256_crop224` keeps the share of the margin: squares of round(size * 256 / 224) px, at 224 the
+        store itself. `direct224` is the image squashed to size x size, without margin and padding
+        (spec method.md 8.6).
 
         Returns:
             (n, side, side) uint8; the memory map itself where nothing has to change.
@@ -238,7 +238,7 @@ class ImageStore:
         return result
 
     def content(self, rows: np.ndarray, size: int) -> np.ndarray:
-        """The images without their padding, squashed to squares: aspect not kept (detection, spec data.md 7.2).
+        """The images without their padding, squashed to squares (detection, spec data.md 7.2).
 
         Returns:
             (n, size, size) uint8.

@@ -1,4 +1,4 @@
-"""Augmentations on whole batches of grey images; every random choice comes from the generator that is passed."""
+"""Augmentations on whole batches of grey images; every random choice comes from the generator passed in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 
 def random_crop(batch: Tensor, size: int, generator: Generator) -> Tensor:
-    """(B, H, W) -> (B, size, size): a square from a place of its own in every image, all places equally likely."""
+    """(B, H, W) -> (B, size, size): from every image a square at a place of its own, all equally likely."""
     count, height, width = batch.shape
     tops = _integers(height - size + 1, count, batch, generator)
     lefts = _integers(width - size + 1, count, batch, generator)
@@ -20,13 +20,13 @@ def random_crop(batch: Tensor, size: int, generator: Generator) -> Tensor:
 
 
 def center_crop(batch: Tensor, size: int) -> Tensor:
-    """(..., H, W) -> (..., size, size): the middle; of an odd margin the smaller half is at the top and left."""
+    """(..., H, W) -> (..., size, size): the middle; of an odd margin the smaller half is top and left."""
     top, left = (batch.shape[-2] - size) // 2, (batch.shape[-1] - size) // 2
     return batch[..., top : top + size, left : left + size]
 
 
 def to_network(batch: Tensor) -> Tensor:
-    """(B, H, W) uint8 -> (B, 3, H, W) float32 in [-1, 1]: mean 0.5, std 0.5, the grey channel three times (a view)."""
+    """(B, H, W) uint8 -> (B, 3, H, W) float32 in [-1, 1]: mean 0.5, std 0.5, grey three times (a view)."""
     return (batch.float() / 127.5 - 1).unsqueeze(1).expand(-1, 3, -1, -1)
 
 
@@ -39,7 +39,9 @@ def shift_scale_rotate(
     rotate: float = 10.0,
     p: float = 0.5,
 ) -> tuple[Tensor, Tensor]:
-    """Zoom and turn an image and its mask alike about the centre; bilinear, zeros outside (spec data.md 7.3; shift is 0).
+    """Zoom and turn an image and its mask alike about the centre; bilinear, zeros outside.
+
+    The spec's augmentation for segmentation (data.md 7.3); its shift is 0.
 
     Args:
         image: (B, H, W) uint8 or float.
@@ -65,9 +67,8 @@ def _affine(batch: Tensor, zoom: Tensor, angle: Tensor) -> Tensor:
     height, width = batch.shape[1:]
     cos, sin, zero = torch.cos(angle) / zoom, torch.sin(angle) / zoom, torch.zeros_like(zoom)
     # grid_sample counts both axes from -1 to 1, so a turn in pixels carries the field's aspect ratio.
-    theta = torch.stack([cos, -sin * height / width, zero, sin * width / height, cos, zero], dim=1).view(
-        -1, 2, 3
-    )
+    rows = [cos, -sin * height / width, zero, sin * width / height, cos, zero]
+    theta = torch.stack(rows, dim=1).view(-1, 2, 3)
     grid = F.affine_grid(theta, [len(batch), 1, height, width], align_corners=False)
     return _like(F.grid_sample(batch.float().unsqueeze(1), grid, align_corners=False).squeeze(1), batch)
 
@@ -75,8 +76,8 @@ def _affine(batch: Tensor, zoom: Tensor, angle: Tensor) -> Tensor:
 def moco2(batch: Tensor, generator: Generator) -> Tensor:
     """The MoCo v2 switch on grey images, after the crop: jitter, blur, horizontal flip (spec data.md 7.1).
 
-    Brightness and contrast by up to 0.4, in random order, p 0.8; Gaussian blur, sigma 0.1-2 px, p 0.5; flip, p 0.5.
-    The recipe's hue, saturation and grey-scale steps change nothing on a grey image.
+    Brightness and contrast by up to 0.4, in random order, p 0.8; Gaussian blur, sigma 0.1-2 px, p 0.5; flip,
+    p 0.5. The recipe's hue, saturation and grey-scale steps change nothing on a grey image.
 
     Args:
         batch: (B, H, W) uint8, sides above 6.
@@ -115,7 +116,7 @@ def _blur(x: Tensor, sigma: Tensor, radius: int = 6) -> Tensor:
 
 
 def _uniform(count: int, like: Tensor, generator: Generator) -> Tensor:
-    """(count,) in [0, 1) on the device of `like`; drawn where the generator lives, so a CPU seed serves any device."""
+    """(count,) in [0, 1) on the device of `like`; drawn where the generator is, so a CPU seed serves all."""
     return torch.rand(count, generator=generator, device=generator.device).to(like.device)
 
 
@@ -125,6 +126,6 @@ def _integers(end: int, count: int, like: Tensor, generator: Generator) -> Tenso
 
 def _like(x: Tensor, original: Tensor) -> Tensor:
     """Back to the original's type; rounded where that is an integer."""
-    return (
-        x.to(original.dtype) if original.is_floating_point() else x.round().clamp(0, 255).to(original.dtype)
-    )
+    if not original.is_floating_point():
+        x = x.round().clamp(0, 255)
+    return x.to(original.dtype)

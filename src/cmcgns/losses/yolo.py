@@ -48,7 +48,7 @@ def assign(
     however badly it fits (data.md 10, trap 14). Of two boxes that want the same anchor the later one gets it.
 
     Args:
-        boxes: (n, 4) centre x, centre y, width, height as fractions of the image; sizes > 0.
+        boxes: (n, 4) centre x, centre y, width, height as fractions of the image; sizes > 0. On the CPU.
         image: (n,) int64, the image of the batch that each box is in.
         anchors: (A, 2) width and height of this scale's anchors, fractions of the image.
         batch: number of images, B.
@@ -61,13 +61,12 @@ def assign(
     best = iou.argmax(1)
 
     shape = (batch, len(anchors), grid, grid)
-    background = torch.ones(shape, dtype=torch.bool, device=boxes.device)
+    background = torch.ones(shape, dtype=torch.bool)
     box, anchor = (iou > ignore_iou).nonzero(as_tuple=True)
     background[image[box], anchor, row[box], column[box]] = False
 
     place = ((image * len(anchors) + best) * grid + row) * grid + column
-    owner = torch.full((background.numel(),), -1, device=boxes.device)
-    owner = owner.scatter_reduce(0, place, torch.arange(len(boxes), device=boxes.device), "amax")
+    owner = torch.full((background.numel(),), -1).scatter_reduce(0, place, torch.arange(len(boxes)), "amax")
     responsible = (owner >= 0).view(shape)
     wanted = torch.cat([boxes[:, :2] * grid - cell, (boxes[:, 2:] / anchors[best]).log()], 1)
     values = boxes.new_zeros(*shape, 4)
@@ -102,14 +101,14 @@ def yolo_loss(outputs: Sequence[Tensor], boxes: Sequence[Tensor], anchors: Tenso
         boxes: B tensors (n, 4), corners x1, y1, x2, y2 as fractions of the image; n may be 0.
         anchors: (scales, A, 2) width and height as fractions of the image.
     """
-    device = outputs[0].device
-    corners = torch.cat([part.reshape(-1, 4) for part in boxes]).to(device, torch.float32)
-    counts = torch.tensor([len(part) for part in boxes], device=device)
-    image = torch.repeat_interleave(torch.arange(len(boxes), device=device), counts)
+    # Assigned on the CPU, where the boxes are: the few of a batch would make an accelerator wait for the host.
+    corners = torch.cat([part.reshape(-1, 4) for part in boxes]).to("cpu", torch.float32)
+    counts = torch.tensor([len(part) for part in boxes])
+    image = torch.repeat_interleave(torch.arange(len(boxes)), counts)
     first, last = corners[:, :2], corners[:, 2:]
     centred = torch.cat([(first + last) / 2, last - first], 1)
-    losses = [
-        scale_loss(output, assign(centred, image, shapes, batch=len(boxes), grid=output.shape[-1]))
-        for output, shapes in zip(outputs, anchors.to(device), strict=True)
-    ]
+    losses = []
+    for output, shapes in zip(outputs, anchors.cpu(), strict=True):
+        targets = assign(centred, image, shapes, batch=len(boxes), grid=output.shape[-1])
+        losses.append(scale_loss(output, Targets(*(part.to(output.device) for part in targets))))
     return torch.stack(losses).sum()

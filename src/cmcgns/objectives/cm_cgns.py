@@ -300,7 +300,8 @@ class CMCGNS(Objective):
 
     def _report_terms(self, features: Features) -> dict[str, Tensor]:
         """The report loss and BML over all sentences of the batch (paper eqs. 7-9; the steps of method.md 4.6)."""
-        z1, z2 = unit(features.f_r[features.mask]), unit(features.f_ir[features.mask])
+        valid = features.mask.flatten().nonzero().squeeze(1)
+        z1, z2 = (unit(f.flatten(0, 1).index_select(0, valid)) for f in (features.f_r, features.f_ir))
         if self.local_gather:
             z1, z2 = gather_uneven(z1), gather_uneven(z2)
         s = cosines(z1, z2)

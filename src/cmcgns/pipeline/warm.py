@@ -15,8 +15,10 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 VARIABLE = "CMCGNS_WARM"
 LIBRARIES = ("torch", "torchvision", "transformers", "pandas", "lightning_fabric", "safetensors.torch")
@@ -55,17 +57,20 @@ def serve(address: str, parent: int) -> None:
         ready, _, _ = select.select([listener, *children.values()], [], [], 0.05 if children else 1.0)
         if listener in ready:
             connection, _ = listener.accept()
+            request, descriptors = _receive(connection)
             pid = os.fork()
             if pid == 0:
                 listener.close()
-                _child(connection)
+                _child(request, descriptors)
+            for descriptor in descriptors:
+                os.close(descriptor)
             children[pid] = connection
         for pid, connection in list(children.items()):
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
                 with suppress(OSError):
                     connection.sendall(str(_exit_code(status)).encode())
-            elif connection in ready:  # the client sends nothing more: readable means it is gone
+            elif connection in ready:  # the request has been read, so there is nothing but the end: the client is gone
                 with suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGTERM)
                 done = _reap(pid)
@@ -77,14 +82,18 @@ def serve(address: str, parent: int) -> None:
     os.unlink(address)
 
 
-def _child(connection: socket.socket) -> None:
+def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """A request and the client's standard input, output and error."""
+    _, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
+    with connection.makefile("rb") as stream:
+        return json.loads(stream.readline()), list(descriptors)
+
+
+def _child(request: dict[str, Any], descriptors: list[int]) -> None:
     """Become the job: its descriptors, directory and environment, then the ordinary command line."""
     os.setsid()
     code = 1
     try:
-        _, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
-        with connection.makefile("rb") as stream:
-            request = json.loads(stream.readline())
         for number, descriptor in enumerate(descriptors):
             os.dup2(descriptor, number)
         os.chdir(request["directory"])
@@ -94,6 +103,8 @@ def _child(connection: socket.socket) -> None:
         from cmcgns.cli import run
 
         code = run(request["arguments"])
+    except Exception:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

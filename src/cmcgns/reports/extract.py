@@ -27,7 +27,7 @@ SECTION_COLUMNS = ("impression", "findings", "last_paragraph", "comparison")
 SCHEMA = pa.schema(
     [("study_id", pa.string()), ("subject_id", pa.string())]
     + [(name, pa.string()) for name in (*SECTION_COLUMNS, "conclusion")]
-    + [("sentences", pa.list_(pa.string())), ("n_tokens", pa.int32()), ("kept", pa.bool_()), ("reason", pa.string())]
+    + [("sentences", pa.list_(pa.string())), ("n_tokens", pa.int64()), ("kept", pa.bool_()), ("reason", pa.string())]
 )  # fmt: skip
 
 CUSTOM, NOT_UTF8, UNREADABLE = "custom study", "not UTF-8", "unreadable file"
@@ -41,7 +41,7 @@ _STUDY_FOLDER = re.compile(r"s[0-9]+").fullmatch  # holds the study's images whe
 _ZIP_MEMBER = re.compile(r"(?:.*/)?p[0-9]{2}/p([0-9]{3,})/s([0-9]+)\.txt", re.DOTALL).fullmatch
 _READ_ERRORS = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)  # RuntimeError: encrypted
 _READ_SIZE = 1 << 16
-_ROWS_PER_BATCH = 8192  # bounds the memory spent on Python strings
+_ROWS_PER_BATCH = 2048  # bounds the memory spent on Python strings
 
 Report = tuple[str, str, str]  # subject, study (digits), path or zip member
 Row = tuple[str, str, str, str, str, str, str, list[str], int, bool, str]

@@ -6,6 +6,7 @@ gives when tokenised alone (method specification 1.2). Special tokens belong to 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from cmcgns.errors import InputError
 from cmcgns.files import read_parquet, sha256_file, write_parquet
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -87,23 +88,31 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         ) from None
 
 
-def train_wordpiece(reports: Iterable[Iterable[str]], vocab_size: int) -> PreTrainedTokenizerBase:
-    """A lower-casing BERT tokenizer whose vocabulary is learnt from `reports`."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+def train_wordpiece(reports: Iterable[Iterable[str]], vocab_size: int) -> PreTrainedTokenizerFast:
+    """A lower-casing BERT tokenizer whose vocabulary is learnt from `reports`.
+
+    The vocabulary is every character, alone and as a continuation, and the most frequent words, ties in alphabetical
+    order: the trainer of `tokenizers` breaks ties by a hash that differs between two runs.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    words = Counter(
+        word for sentences in reports for sentence in sentences for word in sentence.lower().split()
+    )
+    characters = sorted(set("".join(words)))
+    frequent = sorted((word for word in words if len(word) > 1), key=lambda word: (-words[word], word))
+    pieces = [*SPECIAL, *characters, *(f"##{character}" for character in characters), *frequent][:vocab_size]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=list(SPECIAL), show_progress=False
-    )
-    tokenizer.train_from_iterator((" ".join(sentences) for sentences in reports), trainer)
-    ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    ends = [(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
     )
     names = ("pad", "unk", "cls", "sep", "mask")
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, **{f"{n}_token": t for n, t in zip(names, SPECIAL, strict=True)}
+        tokenizer_object=tokenizer,
+        **{f"{name}_token": token for name, token in zip(names, SPECIAL, strict=True)},
     )

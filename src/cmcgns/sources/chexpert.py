@@ -9,6 +9,7 @@ import pandas as pd
 
 from cmcgns.sources.csvs import numbers, read_strings, refuse
 from cmcgns.sources.folders import find_folder, need_file, walk
+from cmcgns.sources.vocabulary import CHEXPERT_LABELS
 
 NAME = "chexpert"
 TITLE = "CheXpert v1.0"
@@ -20,22 +21,6 @@ FOLDERS = (
     "chexpert/chexpert-v1.0-small",
     "chexpert",
     "chexpertchestxrays*/chexpert-v1.0*",
-)
-LABELS = (
-    "No Finding",
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
 )
 _REMEDY = f"use the file as published; get it from {WHERE}"
 
@@ -67,7 +52,7 @@ def image_files(root: Path) -> Iterator[str]:
 
 
 def _read_split(path: Path, split: str) -> pd.DataFrame:
-    table = read_strings(path, ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *LABELS))
+    table = read_strings(path, ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *CHEXPERT_LABELS))
     parts = table["Path"].str.extract(rf"^[^/]+/({split}/(patient\d+)/.+)$")
     form = f"<distribution folder>/{split}/patient<number>/.../<file>.jpg"
     refuse(parts[0].isna(), path, "the Path has another form", form, _REMEDY)
@@ -75,7 +60,7 @@ def _read_split(path: Path, split: str) -> pd.DataFrame:
     kind = table["Frontal/Lateral"]
     refuse(~kind.isin(["Frontal", "Lateral"]), path, "unknown Frontal/Lateral", "Frontal or Lateral", _REMEDY)
     frontal = kind == "Frontal"
-    labels = {name: numbers(table[name], path, blank=True) for name in LABELS}
+    labels = {name: numbers(table[name], path, blank=True) for name in CHEXPERT_LABELS}
     for name, values in labels.items():
         bad = ~(values.isin([1.0, 0.0, -1.0]) | values.isna())
         refuse(bad, path, f"unknown label in column {name!r}", "1.0, 0.0, -1.0 or a blank", _REMEDY)

@@ -12,6 +12,7 @@ from cmcgns.errors import InputError
 from cmcgns.sources.csvs import among, read_lines, refuse
 from cmcgns.sources.folders import find_file, find_folder, walk
 from cmcgns.sources.groups import read_groups, resolve
+from cmcgns.sources.vocabulary import COVIDX_CLASSES
 
 NAME = "covidx"
 TITLE = "COVIDx V9"
@@ -19,7 +20,6 @@ WHERE = (
     "Kaggle data set andyczhao/covidx-cxr2 for the images; COVID-Net's labels folder for the V9A list files"
 )
 FOLDERS = ("covidx", "covidx-cxr2", "covidx*")
-CLASSES = {"9A": ("normal", "pneumonia", "COVID-19"), "9B": ("negative", "positive")}
 Version = Literal["9A", "9B"]
 _SPLITS = ("train", "test")
 _REMEDY = f"use the list as published; get it from {WHERE}"
@@ -60,12 +60,14 @@ def read(
     """
     train_file, test_file = label_files(root, version=version)
     train, test = _read_list(train_file), _read_list(test_file)
-    version = version or ("9B" if train["label"].iloc[0] in CLASSES["9B"] else "9A")
-    expected = f"the classes of V{version}: {', '.join(CLASSES[version])}"
+    version = version or ("9B" if train["label"].iloc[0] in COVIDX_CLASSES["9B"] else "9A")
+    expected = f"the classes of V{version}: {', '.join(COVIDX_CLASSES[version])}"
     patients = None if groups is None else read_groups(groups)
     for table, path in ((train, train_file), (test, test_file)):
         remedy = "give the list files of one version and name it (sources.covidx_version)"
-        refuse(~table["label"].isin(CLASSES[version]), path, "class of another version", expected, remedy)
+        refuse(
+            ~table["label"].isin(COVIDX_CLASSES[version]), path, "class of another version", expected, remedy
+        )
         rsna = table["origin"] == "rsna"
         if patients is not None:
             table.loc[rsna, "group_id"] = resolve(table.loc[rsna, "patient_id"], patients, path)
@@ -81,7 +83,7 @@ def image_files(root: Path) -> Iterator[str]:
 
 def _patterns(version: Version | None) -> list[str]:
     """Names of the list files in order of preference; only the plain one of Kaggle does not tell its version."""
-    return [f"{{}}_COVIDx{v}.txt" for v in ([version] if version else CLASSES)] + ["{}.txt"]
+    return [f"{{}}_COVIDx{v}.txt" for v in ([version] if version else COVIDX_CLASSES)] + ["{}.txt"]
 
 
 def _read_list(path: Path) -> pd.DataFrame:

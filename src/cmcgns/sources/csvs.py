@@ -36,8 +36,7 @@ def read_strings(
     Raises:
         InputError: unreadable or cut file, a column missing, a line with too few or too many fields.
     """
-    header = [name.strip() for name in next(csv.reader([first_line(path)]), [])]
-    columns = list(names or header)
+    columns = list(names) if names else _header(path)
     _check_header(columns, required, path)
     with _telling(path):
         table = _read_rows(path, columns, skip=0 if names else 1)
@@ -60,7 +59,7 @@ def read_lines(path: Path) -> pd.Series:
         InputError: the file is not UTF-8 text.
     """
     with _telling(path), _open(path) as stream:
-        lines = pd.Series(stream.read().splitlines(), dtype=str).str.strip()
+        lines = pd.Series(stream.read().split("\n"), dtype=str).str.strip()
     lines.index = pd.RangeIndex(1, len(lines) + 1)
     return lines[lines != ""]
 
@@ -99,7 +98,7 @@ def _telling(path: Path) -> Iterator[None]:
     """Turn what a broken file raises into an `InputError` naming `path`."""
     try:
         yield
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowInvalid) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error, pa.ArrowInvalid) as error:
         # the error's own text may quote a row, and rows may hold patient ids
         problem = f"the file is not readable ({type(error).__name__})"
         raise InputError(problem, file=path, remedy=_COMPLETE) from None
@@ -108,6 +107,12 @@ def _telling(path: Path) -> Iterator[None]:
 def _open(path: Path) -> TextIO:
     opener = gzip.open if path.suffix == ".gz" else open
     return opener(path, "rt", encoding="utf-8-sig", newline="")
+
+
+def _header(path: Path) -> list[str]:
+    line = first_line(path)
+    with _telling(path):
+        return [name.strip() for name in next(csv.reader([line]), [])]
 
 
 def _check_header(columns: list[str], required: Sequence[str], path: Path) -> None:

@@ -32,20 +32,25 @@ def label_files(root: Path) -> list[Path]:
     return [need_file(root, (f"{split}.csv",), WHERE) for split in _SPLITS]
 
 
-def read(root: Path, *, sizes: pd.DataFrame | None = None) -> pd.DataFrame:
+def read(root: Path, *, polygon_box: str = "tight", sizes: pd.DataFrame | None = None) -> pd.DataFrame:
     """Index of both files; boxes are [x1, y1, x2, y2] in pixels of the original image, tight around each shape.
 
     Args:
+        polygon_box: "tight", the only one: the official box around a polygon's polylabel point can leave the image.
         sizes: `image_id, height, width` (pixels) of images whose size is known; their boxes are clipped to it.
 
     Raises:
         InputError: a shape of unknown type or with a wrong count of coordinates, an image listed twice.
     """
+    if polygon_box != "tight":
+        raise InputError(
+            f"unknown polygon_box {polygon_box!r}", expected="tight", remedy="set sources.polygon_box: tight"
+        )
     known = {} if sizes is None else sizes.set_index("image_id")[["width", "height"]].T.to_dict("list")
     tables = [_read_split(path, split, known) for path, split in zip(label_files(root), _SPLITS, strict=True)]
     train, dev = tables
     in_both = among(dev["image_id"], train["image_id"])
-    refuse(in_both, root / "dev.csv", "the image is in train.csv as well", "disjoint lists", _REMEDY)
+    refuse(in_both, label_files(root)[1], "the image is in train.csv as well", "disjoint lists", _REMEDY)
     return pd.concat(tables, ignore_index=True)
 
 
@@ -57,8 +62,6 @@ def image_files(root: Path) -> Iterator[str]:
 
 def shape_box(shape: str, size: tuple[float, float] | None = None) -> list[float]:
     """The tight box of one `TYPE x1 y1 x2 y2 ...`: 0 rectangle and 1 ellipse give corners, 2 polygon its vertices.
-
-    The official code centres a polygon's box on its polylabel point, which can leave the image; this one cannot.
 
     Args:
         size: (width, height) of the image, if known.
@@ -113,7 +116,7 @@ def _read_split(path: Path, split: str, known: dict[str, list[float]]) -> pd.Dat
                 remedy=_REMEDY,
             ) from None
     index = pd.DataFrame({"image_id": image, "group_id": image, "path": f"{split}/" + image})
-    index = index.assign(view="", frontal=True, official_split=split).reset_index(drop=True)
-    index["boxes"] = pd.Series(boxes, dtype=object)
-    index["shapes"] = pd.Series(shapes, dtype=object)
+    index = index.assign(view="", frontal=True, official_split=split)
+    index["boxes"] = pd.Series(boxes, index=index.index, dtype=object)
+    index["shapes"] = pd.Series(shapes, index=index.index, dtype=object)
     return index

@@ -11,13 +11,13 @@ import pandas as pd
 from cmcgns.sources.csvs import among, numbers, read_strings, refuse
 from cmcgns.sources.folders import find_file, find_folder, need_file, walk
 from cmcgns.sources.groups import NIH_MAP, read_groups, resolve
+from cmcgns.sources.vocabulary import RSNA_FINDINGS
 
 NAME = "rsna"
 TITLE = "RSNA Pneumonia Detection, stage 2"
 WHERE = "Kaggle competition rsna-pneumonia-detection-challenge, stage 2 files"
 FOLDERS = ("rsna", "rsna-pneumonia-detection-challenge", "rsna-pneumonia*", "rsna_pneumonia*")
 IMAGE_SIZE = 1024  # pixels; every film of the challenge
-FINDINGS = ("Lung Opacity", "No Lung Opacity / Not Normal", "Normal")
 _FILES = ("stage_2_train_labels.csv", "stage_2_detailed_class_info.csv")
 _REMEDY = f"use both CSV files as published; get them from {WHERE}"
 
@@ -100,7 +100,7 @@ def _read_boxes(path: Path) -> pd.DataFrame:
 def _read_findings(path: Path) -> pd.Series:
     """Class text by image; the file repeats a row for every box."""
     table = read_strings(path, ("patientId", "class"))
-    refuse(~table["class"].isin(FINDINGS), path, "unknown class", " or ".join(FINDINGS), _REMEDY)
+    refuse(~table["class"].isin(RSNA_FINDINGS), path, "unknown class", " or ".join(RSNA_FINDINGS), _REMEDY)
     unique = table[["patientId", "class"]].drop_duplicates()
     refuse(unique["patientId"].duplicated(), path, "the image has two classes", "one class an image", _REMEDY)
     return unique.set_index("patientId")["class"]

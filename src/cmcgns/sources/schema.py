@@ -7,9 +7,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from cmcgns.errors import InputError
-from cmcgns.sources.chexpert import LABELS
-from cmcgns.sources.covidx import CLASSES
-from cmcgns.sources.rsna import FINDINGS
+from cmcgns.sources.vocabulary import CHEXPERT_LABELS, COVIDX_CLASSES, RSNA_FINDINGS
 
 
 def lists_of_strings(column: pd.Series) -> pd.Series:
@@ -64,22 +62,17 @@ SCHEMAS = {
         ("train", "valid"),
         sex=pa.Column(str),
         age=pa.Column(float, pa.Check.in_range(0, 150, error="0 to 150 years"), nullable=True),
-        **dict.fromkeys(LABELS, _LABEL),
+        **dict.fromkeys(CHEXPERT_LABELS, _LABEL),
     ),
-    "rsna": _table(("",), target=_one_of(0, 1, kind=int), finding=_one_of(*FINDINGS), boxes=_BOXES),
+    "rsna": _table(("",), target=_one_of(0, 1, kind=int), finding=_one_of(*RSNA_FINDINGS), boxes=_BOXES),
     "covidx": _table(
         ("train", "test"),
         patient_id=_filled(),
-        label=_one_of(*CLASSES["9A"], *CLASSES["9B"]),
+        label=_one_of(*COVIDX_CLASSES["9A"], *COVIDX_CLASSES["9B"]),
         origin=_filled(),
         listed_origin=_filled(),
     ),
-    "siim": _table(
-        ("",),
-        positive=pa.Column(bool),
-        rle=_STRINGS,
-        rows=_lists(lambda c: c.map(len) > 0, "the numbers of the image's rows"),
-    ),
+    "siim": _table(("",), positive=pa.Column(bool), rle=_STRINGS),
     "object_cxr": _table(("train", "dev"), boxes=_BOXES, shapes=_STRINGS),
 }
 
@@ -87,17 +80,17 @@ SCHEMAS = {
 def validate(name: str, frame: pd.DataFrame) -> pd.DataFrame:
     """Return `frame` if it is an index table of source `name`, else raise `InputError` at its first fault."""
     try:
-        return SCHEMAS[name].validate(frame)
-    except pa.errors.SchemaError as error:
-        cases = error.failure_cases
-        at = cases["index"].iloc[0] if isinstance(cases, pd.DataFrame) and "index" in cases else None
-        row = None if at is None or pd.isna(at) else f"{int(at)} of the index ({frame['image_id'].loc[at]})"
-        # the check only, not the value: it may be a patient's id
-        check = getattr(error.check, "error", None) or str(error.check)
+        return SCHEMAS[name].validate(frame, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        first = error.failure_cases.iloc[0]
+        of_table = first["schema_context"] == "DataFrameSchema"
+        at = first["index"]
+        row = None if pd.isna(at) else f"{int(at)} of the index ({frame['image_id'].loc[at]})"
+        # what failed, not the value that did: it may be a patient's id
         raise InputError(
-            f"column {error.schema.name!r} does not fit the schema",
+            f"column {first['failure_case' if of_table else 'column']!r} does not fit the schema",
             file=f"index of {name}",
             row=row,
-            expected=check,
+            expected=str(first["check"]),
             remedy="compare the label files with the published ones (cmcgns doctor)",
         ) from None

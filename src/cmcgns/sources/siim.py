@@ -36,9 +36,8 @@ def label_files(root: Path) -> list[Path]:
 def read(root: Path) -> pd.DataFrame:
     """Index of the listed images, in the order of their first row.
 
-    `rle` has one code per mask row, to be united; `rows` are the 0-based numbers of the image's rows in the file (the
-    released code splits rows, not images). `path` stays empty: a row names a file, not the two folders above it, and
-    `index.build_index` looks it up.
+    `rle` has one code per mask row; their masks are to be united. `path` stays empty: a row names a file, not the two
+    folders above it, and `index.build_index` looks it up.
 
     Raises:
         InputError: a malformed code, or an image that is listed both as empty and with a mask.
@@ -54,15 +53,20 @@ def read(root: Path) -> pd.DataFrame:
     image = table["ImageId"]
     mixed = among(image, image[masked]) & ~masked
     refuse(mixed, path, "the image is listed as empty and with a mask", "one of the two", _REMEDY)
-    table = table.assign(row=np.arange(len(table)))
-    rows = table.groupby("ImageId", sort=False)["row"].agg(list)
     codes = table[masked].groupby("ImageId", sort=False)["EncodedPixels"].agg(list).to_dict()
-    index = pd.DataFrame({"image_id": rows.index.astype(str), "group_id": rows.index.astype(str)})
-    index = index.assign(path="", view="", frontal=True, official_split="")
-    index["positive"] = among(index["image_id"], codes)
-    index["rle"] = pd.Series([codes.get(name, []) for name in index["image_id"]], dtype=object)
-    index["rows"] = pd.Series(rows.tolist(), dtype=object)
-    return index
+    unique = image.drop_duplicates().reset_index(drop=True)
+    return pd.DataFrame(
+        {
+            "image_id": unique,
+            "group_id": unique,
+            "path": "",
+            "view": "",
+            "frontal": True,
+            "official_split": "",
+            "positive": among(unique, codes),
+            "rle": pd.Series([codes.get(name, []) for name in unique], dtype=object),
+        }
+    )
 
 
 def image_files(root: Path) -> Iterator[str]:

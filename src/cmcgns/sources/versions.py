@@ -140,7 +140,7 @@ def _covidx(index: pd.DataFrame, parts: dict) -> dict:
 
 
 def _siim(index: pd.DataFrame, parts: dict) -> dict:
-    return {"rows": index["rows"].map(len).sum(), "positive": index["positive"].sum()}
+    return {"rows": index["rle"].map(len).clip(lower=1).sum(), "positive": index["positive"].sum()}
 
 
 def _object_cxr(index: pd.DataFrame, parts: dict) -> dict:

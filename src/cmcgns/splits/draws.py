@@ -1,6 +1,6 @@
-"""Seeded draws of whole groups of images: one order of the groups, of which a split is the beginning or the end.
+"""Seeded draws of whole groups of images: a split is the beginning or the end of one order of the groups.
 
-Everything follows from the ids and the seed, nothing from the order of rows. A bigger part contains a smaller one.
+Everything follows from the ids and the seed, nothing from the order of rows; a bigger part holds a smaller.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from cmcgns.randomness import derive, hash_order
 def group_order(units: np.ndarray, strata: np.ndarray | None, seed: int, key: str) -> np.ndarray:
     """A seeded order of groups in which every beginning and every end holds each stratum in proportion.
 
-    Systematic sampling: within a stratum the groups, in hash order, lie one after the other on [0, 1], each as long as its
-    share of images; the strata, each with a seeded offset, are then merged by that position. A group's stratum is the one
-    most of its images are in.
+    Systematic sampling: within a stratum the groups, in hash order, lie one after the other on [0, 1], each
+    as long as its share of images; the strata, each with a seeded offset, are then merged by that position.
+    A group's stratum is the one most of its images are in.
 
     Args:
         units: (n,) the group of each image.
@@ -48,9 +48,9 @@ def group_order(units: np.ndarray, strata: np.ndarray | None, seed: int, key: st
 def three_ways(units: np.ndarray, order: np.ndarray, shares: Sequence[float], key: str) -> np.ndarray:
     """Test from the start of the order, validation from its end, training between; (n,) names of splits.
 
-    Two tasks with 70/15/15 and 60/20/20 of the same order are thus nested: no test image of the first is a training image
-    of the second. Sizes are rounded as scikit-learn does twice, which gives the paper's; a group stays whole and goes where
-    most of it belongs.
+    Two tasks with 70/15/15 and 60/20/20 of the same order are thus nested: no test image of the first is a
+    training image of the second. Sizes are rounded as scikit-learn does twice, which gives the paper's; a
+    group stays whole and goes where most of it belongs.
     """
     if len(shares) != 3 or min(shares) <= 0 or sum(map(_exact, shares)) != 1:
         raise InputError(
@@ -84,7 +84,7 @@ def _main_stratum(groups: np.ndarray, strata: np.ndarray) -> np.ndarray:
 
 
 def _nearest(order: np.ndarray, number: int, most: int) -> int:
-    """How many first groups come nearest to `number` images: those whose middle lies before it; 1 to `most`."""
+    """How many first groups come nearest to `number` images: with their middle before it; 1 to `most`."""
     sizes = np.bincount(order)
     middles = np.cumsum(sizes) - sizes / 2
     return int(np.clip((middles < number).sum(), 1, most))

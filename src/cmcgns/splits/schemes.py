@@ -1,4 +1,4 @@
-"""Which image is for training, validation and test: the schemes `paper` (its sizes, by image) and `audited` (by patient)."""
+"""Which image is for training, validation and test: schemes `paper` (by image) and `audited` (by patient)."""
 
 from __future__ import annotations
 
@@ -28,25 +28,18 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     # a number of images, or a share when below 1; exclude_5x200 leaves out the patients of the 5x200 set
     "chexpert": {"valid_images": 5000, "exclude_5x200": False},
     "rsna": {
-        "classification": (0.70, 0.15, 0.15),
-        "detection": (0.60, 0.20, 0.20),
-        "segmentation": (0.60, 0.20, 0.20),
+        "classification": [0.70, 0.15, 0.15],
+        "detection": [0.60, 0.20, 0.20],
+        "segmentation": [0.60, 0.20, 0.20],
     },
     "covidx": {"valid_fraction": 0.10},
-    "siim": {"segmentation": (0.70, 0.15, 0.15)},
+    "siim": {"segmentation": [0.70, 0.15, 0.15]},
     "object_cxr": {"valid_fraction": 0.20},
 }
 _COMPETITION = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 _OTHER_FINDINGS = (
-    *(
-        "Enlarged Cardiomediastinum",
-        "Lung Opacity",
-        "Lung Lesion",
-        "Pneumonia",
-        "Pneumothorax",
-        "Pleural Other",
-    ),
-    *("Fracture", "Support Devices"),
+    *("Enlarged Cardiomediastinum", "Lung Opacity", "Lung Lesion", "Pneumonia", "Pneumothorax"),
+    *("Pleural Other", "Fracture", "Support Devices"),
 )
 
 
@@ -66,8 +59,8 @@ def make_split(
         name: the source.
         index: its index table.
         task: one of `TASKS[name]`.
-        scheme: `paper` or `audited`. In `audited` no group crosses splits: a training image whose group is in an official
-            test or validation list is left out, and the official list stays whole.
+        scheme: `paper` or `audited`. In `audited` no group crosses splits: a training image whose group is in
+            an official test or validation list is left out, and the official list stays whole.
         usable: the images that may be used (good in the store, report kept); all when None.
         options: replaces values of `DEFAULTS[name]`.
 
@@ -94,7 +87,7 @@ def make_split(
     missing = [part for part in needed if part not in set(result["split"])]
     if missing:
         raise InputError(
-            f"{name}, {task}, scheme {scheme}: no image for {' and '.join(missing)} among {len(frame)} usable ones",
+            f"{name}, {task}, {scheme}: no image for {' and '.join(missing)} among {len(frame)} usable ones",
             expected="one image or more in every split",
             remedy="check that the source's official lists and its images are complete",
         )
@@ -115,9 +108,9 @@ def check(name: str, task: str, scheme: str, options: Mapping[str, Any]) -> dict
 
 
 def draw_5x200(index: pd.DataFrame, seed: int = 0, per_class: int = 200) -> list[str]:
-    """CheXpert 5x200 (t-SNE): per competition label, frontal training images with this finding and no other (data.md 2b).
+    """CheXpert 5x200: per competition label, frontal training images with this finding and no other.
 
-    A blank counts as 0, so an uncertain label (-1) anywhere keeps an image out.
+    For t-SNE (spec data.md 2b). A blank counts as 0, so an uncertain label (-1) anywhere keeps an image out.
 
     Returns:
         Image ids, at most `per_class` a label.
@@ -132,7 +125,7 @@ def draw_5x200(index: pd.DataFrame, seed: int = 0, per_class: int = 200) -> list
     return chosen
 
 
-# ---- one splitter a source: (frame, task, audited, seed, options) -> (n,) names of splits, "" = left out ----
+# ---- one splitter a source: (frame, task, audited, seed, options) -> (n,) split names, "" is left out ----
 
 
 def _split_mimic(
@@ -147,8 +140,8 @@ def _split_chexpert(
 ) -> np.ndarray:
     """valid.csv is the test part; patients of train.csv, in hash order, become the validation part.
 
-    `paper` hits the number of images exactly, so the last patient may be cut in two; `audited` takes whole patients
-    until the number is reached.
+    `paper` hits the number of images exactly, so the last patient may be cut in two; `audited` takes whole
+    patients until the number is reached.
     """
     split = _official(frame, {"train": "train", "valid": "test"})
     if options["exclude_5x200"]:
@@ -187,7 +180,7 @@ def _split_rsna(
 def _split_covidx(
     frame: pd.DataFrame, task: str, audited: bool, seed: int, options: dict[str, Any]
 ) -> np.ndarray:
-    """The official test list; validation by image as in the paper, `audited` by patient and stratified on the class."""
+    """The official test list; validation by image, in `audited` by patient and stratified on the class."""
     strata = frame["label"].astype(str) if audited else None
     return _official_test(frame, "test", "covidx", options, audited, seed, strata)
 
@@ -249,7 +242,7 @@ def _units(frame: pd.DataFrame, audited: bool) -> np.ndarray:
 
 
 def _keep_groups_whole(result: pd.DataFrame) -> pd.DataFrame:
-    """Leave out what shares a group with test, then with valid; a crossing after that is a fault of this module."""
+    """Leave out what shares a group with test, then with valid; a crossing after that is a fault of ours."""
     for part, others in (("test", ("train", "valid")), ("valid", ("train",))):
         held = result.loc[result["split"] == part, "group_id"]
         result = result[~(result["split"].isin(others) & result["group_id"].isin(held))]

@@ -1,4 +1,4 @@
-"""Nested training subsets: one seeded order of the training images, of which 1 %, 10 % and 100 % are the beginnings."""
+"""Nested training subsets: one seeded order of the images; 1 %, 10 % and 100 % are its beginnings."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def rank_subset(
     Args:
         split: a split table; only the training images of `task` are used.
         index: the source's index table; a column `positive` marks SIIM.
-        siim_subset_of: `balanced` draws from all positives and as many negatives, chosen by hash, as the official
-            code does (spec data.md 5c); `all` from all training images. Other sources always use all.
+        siim_subset_of: `balanced` draws from all positives and as many negatives, chosen by hash, as the
+            official code does (spec data.md 5c); `all` from all training images, as other sources always do.
 
     Returns:
         `task, image_id, rank`, sorted by rank: 0, 1, 2, ...

@@ -32,17 +32,24 @@ def write_split(
         source, scheme, seed, options: as for `schemes.make_split`.
         index: the source's index table.
         out: the split table to write.
-        store_table: the store's table; when given, only images that are good in the store are used.
+        store_table: the store's table; when given, only images that are good in the store are used, and it
+            fills in the view where the index has none.
         reports: the report table; when given (mimic_cxr), only images whose study keeps its report are used.
 
     Returns:
-        The metadata written with the table: scheme, seed, options, sha256 of the inputs; counts and the sha256 of the
+        The metadata written with the table: scheme, seed, options, sha256 of the inputs; counts and the
+            sha256 of the
         sorted ids per task and split; per task how many usable images were left out.
     """
     tasks = TASKS.get(source, ("",))
     settings = check(source, tasks[0], scheme, options or {})
     frame = read_parquet(index)
-    usable = _usable(frame, store_table, reports)
+    stored = None if store_table is None else _read_stored(store_table, frame)
+    usable = _usable(frame, stored, reports)
+    if stored is not None:  # RSNA and SIIM tell the view in the DICOM header only
+        frame["view"] = frame["view"].where(
+            frame["view"] != "", frame["image_id"].map(stored["view"]).fillna("")
+        )
     parts = {
         task: make_split(source, frame, task, scheme, seed=seed, usable=usable, options=options)
         for task in tasks
@@ -65,7 +72,7 @@ def write_split(
 def write_ranks(
     source: str, *, index: Path, split: Path, out: Path, seed: int, siim_subset_of: str = "balanced"
 ) -> dict[str, Any]:
-    """Rank the training images of every task in a split table and write one rank table; returns its metadata."""
+    """Rank the training images of every task in a split table, and write one table; returns its metadata."""
     frame, images = read_parquet(split), read_parquet(index)
     tasks = list(dict.fromkeys(frame["task"]))
     parts = {task: rank_subset(frame, images, task, seed, siim_subset_of=siim_subset_of) for task in tasks}
@@ -86,19 +93,24 @@ def hash_ids(ids: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
 
 
-def _usable(frame: pd.DataFrame, store_table: Path | None, reports: Path | None) -> set[str]:
+def _read_stored(store_table: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    """`row, view` by image id; `InputError` when frontal images of the index are not in the table at all."""
+    stored = read_parquet(store_table, columns=["image_id", "row", "view"]).set_index("image_id")
+    unknown = int((frame["frontal"] & ~frame["image_id"].isin(stored.index)).sum())
+    if unknown:
+        raise InputError(
+            f"{unknown} frontal images of the index are not in this table",
+            file=store_table,
+            remedy="the index has changed since: run `cmcgns images` again",
+        )
+    return stored
+
+
+def _usable(frame: pd.DataFrame, stored: pd.DataFrame | None, reports: Path | None) -> set[str]:
     """Frontal images that are good in the store and whose report is kept."""
     keep = frame["frontal"]
-    if store_table is not None:
-        stored = read_parquet(store_table, columns=["image_id", "row"])
-        unknown = int((~frame.loc[keep, "image_id"].isin(stored["image_id"])).sum())
-        if unknown:
-            raise InputError(
-                f"{unknown} frontal images of the index are not in this table",
-                file=store_table,
-                remedy="the index has changed since: run `cmcgns images` again",
-            )
-        keep &= frame["image_id"].isin(stored.loc[stored["row"] >= 0, "image_id"])
+    if stored is not None:
+        keep &= frame["image_id"].isin(stored.index[stored["row"] >= 0])
     if reports is not None:
         studies = read_parquet(reports, columns=["study_id", "kept"])
         keep &= frame["study_id"].isin(studies.loc[studies["kept"], "study_id"])

@@ -62,7 +62,7 @@ def make_chest(
         breath: lifts the diaphragm (poor inspiration), body units.
     """
     x, y = camera.grid
-    magnify = 1.03 if view == "AP" else 1.0
+    magnify = 1.06 if view == "AP" else 1.0
     inner = 0.76 * body.width  # half width of the thorax
     half_heart = heart_ratio * inner * magnify
     centre = 0.30 * half_heart + 0.02 + body.heart_shift
@@ -100,7 +100,9 @@ def _mediastinum(x: np.ndarray, y: np.ndarray, widening: float) -> np.ndarray:
     upper = bump((y + 0.30) * (1 / 0.26))
     half = 0.115 + 0.05 * ramp(y - 0.1, 0.2) + widening * upper
     column = ramp(half - np.abs(x - 0.01), 0.022)
-    knob = ramp((0.085 + 0.35 * widening) ** 2 - np.square(x - 0.10 - 0.5 * widening) - np.square(y + 0.30), 0.004)
+    knob = ramp(
+        (0.085 + 0.35 * widening) ** 2 - np.square(x - 0.10 - 0.5 * widening) - np.square(y + 0.30), 0.004
+    )
     return np.maximum(column, knob)
 
 
@@ -148,7 +150,9 @@ def vessels(chest: Chest, seed: int) -> np.ndarray:
     for lung in chest.lungs.values():
         u, v = lung.t - 0.19, y - (-0.05 + 0.03 * lung.sign)
         r2 = u * u + v * v
-        direction = v / (np.abs(u) + np.abs(v) + 1e-6)  # -1..1, grows with the angle: an arctan for a tenth of its price
+        direction = v / (
+            np.abs(u) + np.abs(v) + 1e-6
+        )  # -1..1, grows with the angle: an arctan for a tenth of its price
         rays = sum(np.cos(k * turns + p) for k, p in zip((9, 14, 23), rng.uniform(0, 6.3, 3), strict=True))
         streaks = (rays / 3).astype(np.float32)[((direction + 1) * 255.9).astype(np.int16)] + 0.45 * fine
         np.maximum(streaks, 0, out=streaks)

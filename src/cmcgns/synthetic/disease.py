@@ -48,7 +48,10 @@ BASE_RATES = {
 }
 # Findings that come together: (chance of the syndrome in a sick patient, chance of each label given it).
 SYNDROMES = {
-    "heart failure": (0.28, {"Cardiomegaly": 0.75, "Edema": 0.78, "Pleural Effusion": 0.55, "Support Devices": 0.3}),
+    "heart failure": (
+        0.28,
+        {"Cardiomegaly": 0.75, "Edema": 0.78, "Pleural Effusion": 0.55, "Support Devices": 0.3},
+    ),
     "infection": (0.30, {"Consolidation": 0.85, "Pleural Effusion": 0.25, "Atelectasis": 0.10}),
     "intensive care": (
         0.22,
@@ -104,7 +107,9 @@ def make_finding(
         side=chosen_side,
         zone=chosen_zone,
         severity=severity,
-        x=float(rng.uniform(0.35, 0.75)),
+        x=float(
+            rng.uniform(0.55, 0.8) if chosen_zone == "lower" else rng.uniform(0.35, 0.75)
+        ),  # beside the heart
         y=float(ZONE_HEIGHT[chosen_zone] + rng.uniform(-0.06, 0.06)),
         rx=float(half * aspect**0.5),
         ry=float(half / aspect**0.5),

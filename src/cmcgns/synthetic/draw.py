@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -13,24 +13,30 @@ from cmcgns.synthetic.disease import Finding
 from cmcgns.synthetic.hardware import ForeignObject, device, draw_object
 from cmcgns.synthetic.lesions import DRAW, Layers, fracture_places
 from cmcgns.synthetic.style import Style, develop, make_camera
+from cmcgns.synthetic.terms import Side
 from cmcgns.synthetic.world import Study
 
-DETAIL = 160  # pixels: the body is smooth, so it is drawn at this size and enlarged; grain and metal come after
-HEART_RATIO = (0.53, 0.585, 0.65)  # cardio-thoracic ratio of cardiomegaly at severity 1, 2, 3
+DETAIL = (
+    160  # pixels: the body is smooth, so it is drawn at this size and enlarged; grain and metal come after
+)
+HEART_RATIO = (0.505, 0.55, 0.605)  # cardio-thoracic ratio of cardiomegaly at severity 1, 2, 3
 WIDENING = (0.05, 0.085, 0.125)  # of the upper mediastinum, body units
+
+
+Box = tuple[Side, float, float, float, float]
 
 
 @dataclass(frozen=True)
 class Drawing:
     """A film and its truth.
 
-    `masks` and `boxes` are keyed by the finding's position in `study.findings`; boxes are (x1, y1, x2, y2) relative to
-    the film. `objects` are (type, pixel points) of the foreign objects, as Object-CXR writes them.
+    `masks` and `boxes` are keyed by the finding's position in `study.findings`. A finding of both lungs has a box in
+    each; boxes are (side, x1, y1, x2, y2) relative to the film. `objects` are (type, pixel points) of the foreign objects, as Object-CXR writes them.
     """
 
     image: np.ndarray  # (H, W) uint8
-    masks: dict[int, np.ndarray]  # (H, W) bool
-    boxes: dict[int, tuple[float, float, float, float]]
+    masks: dict[int, np.ndarray]  # (h, w) bool, over the whole film, at the resolution it was drawn at
+    boxes: dict[int, list[Box]]
     objects: list[tuple[int, list[tuple[int, int]]]]
 
 
@@ -66,19 +72,10 @@ def draw(
             masks[number] = _draw_finding(chest, layers, full, canvas, finding)
             drawn[finding.seed] = number
     places = [place for item in objects if (place := draw_object(full, canvas, item))]
-    bright = np.asarray(canvas, np.float32) * np.float32(0.42 / 255)
-    image = develop(_enlarge(_expose(chest, layers, study, rng), full) + bright, style, rng)
-    boxes = {number: _relative(mask) for number, mask in masks.items() if mask.any()}
-    return Drawing(image, {n: _enlarge(mask, full) for n, mask in masks.items()}, boxes, places)
-
-
-def _enlarge(field: np.ndarray, camera: Camera) -> np.ndarray:
-    """A field or a mask at the size of the film."""
-    size = (camera.width, camera.height)
-    if field.shape == size[::-1]:
-        return field
-    how = Image.Resampling.NEAREST if field.dtype == bool else Image.Resampling.BICUBIC
-    return np.asarray(Image.fromarray(field).resize(size, how))
+    metal = np.asarray(canvas, np.float32) * np.float32(0.42 / 255) if canvas.getbbox() else None
+    image = develop(_expose(chest, layers, study, rng), metal, full, style, rng)
+    boxes = {number: _boxes(mask, study.findings[number], full) for number, mask in masks.items()}
+    return Drawing(image, masks, boxes, places)
 
 
 def _chest_of(study: Study, view: str, camera: Camera, breath: float) -> Chest:
@@ -88,7 +85,9 @@ def _chest_of(study: Study, view: str, camera: Camera, breath: float) -> Chest:
         ratio = HEART_RATIO[severity["Cardiomegaly"] - 1] + 0.3 * (ratio - 0.445)
     if "Enlarged Cardiomediastinum" in severity:
         widening = WIDENING[severity["Enlarged Cardiomediastinum"] - 1]
-    return make_chest(camera, study.patient.body, view=view, heart_ratio=ratio, widening=widening, breath=breath)
+    return make_chest(
+        camera, study.patient.body, view=view, heart_ratio=ratio, widening=widening, breath=breath
+    )
 
 
 def _draw_finding(
@@ -111,16 +110,25 @@ def _expose(chest: Chest, layers: Layers, study: Study, rng: np.random.Generator
     haze = body.girth * step(y - rng.uniform(-0.1, 0.2), 0.35)
     tissue = 0.56 + 0.10 * haze + 0.10 * step(y - 0.45, 0.2)
     centre = 0.17 * np.maximum(chest.middle, 0.85 * chest.heart)
-    dark = 0.40 - 0.10 * haze
+    dark = rng.uniform(0.29, 0.45) - 0.10 * haze  # exposure: a hazy lung is not yet a wet one
     places = fracture_places(chest, study.findings)
-    texture = 0.17 * vessels(chest, body.seed) * layers.texture * np.clip(layers.air + 0.15, 0, 1)
+    texture = rng.uniform(0.09, 0.25) * vessels(chest, body.seed) * layers.texture * np.clip(layers.air + 0.15, 0, 1)
     grain = 0.022 * chest.camera.pattern(np.random.default_rng(body.seed + 1), 10.0)
     skeleton = 0.085 * body.bone * bones(chest, places)
     film = tissue + centre - dark * layers.air + texture + grain + skeleton + layers.bright
     return chest.inside * film + (1 - chest.inside) * 0.03
 
 
-def _relative(mask: np.ndarray) -> tuple[float, float, float, float]:
+def _boxes(mask: np.ndarray, finding: Finding, camera: Camera) -> list[Box]:
+    if finding.side != "bilateral":
+        return _relative(mask, finding.side)
+    x, _ = replace(camera, height=mask.shape[0], width=mask.shape[1]).grid
+    return _relative(mask & (x < 0), "right") + _relative(mask & (x > 0), "left")
+
+
+def _relative(mask: np.ndarray, side: Side) -> list[Box]:
+    if not mask.any():
+        return []
     height, width = mask.shape
     x1, y1, x2, y2 = bounds(mask)
-    return x1 / width, y1 / height, x2 / width, y2 / height
+    return [(side, x1 / width, y1 / height, x2 / width, y2 / height)]

@@ -56,10 +56,20 @@ def device_paths(finding: Finding) -> tuple[list[tuple[Path, float]], list[tuple
             down = [(0.02, -1.1), (0.01 + j[0], -0.2), (0.05 + j[1], 0.35), (0.22 + j[2], 0.75)]
             return [(_curve(down), 0.020)], []
         case "central line":
-            neck = [(sign * 0.30, -0.9), (sign * 0.30 + j[0], -0.45), (-0.04 + j[1], -0.55), (-0.10, 0.02 + j[2])]
+            neck = [
+                (sign * 0.30, -0.9),
+                (sign * 0.30 + j[0], -0.45),
+                (-0.04 + j[1], -0.55),
+                (-0.10, 0.02 + j[2]),
+            ]
             return [(_curve(neck), 0.017)], []
         case "chest tube":
-            wall = [(sign * 0.92, 0.25 + j[0]), (sign * 0.55, 0.20 + j[1]), (sign * 0.52, -0.25), (sign * 0.38, -0.5)]
+            wall = [
+                (sign * 0.92, 0.25 + j[0]),
+                (sign * 0.55, 0.20 + j[1]),
+                (sign * 0.52, -0.25),
+                (sign * 0.38, -0.5),
+            ]
             return [(_curve(wall), 0.030)], []
         case "port":
             x, y = sign * (0.48 + j[0]), -0.42 + j[1]
@@ -68,7 +78,9 @@ def device_paths(finding: Finding) -> tuple[list[tuple[Path, float]], list[tuple
         case _:  # pacemaker
             x, y = sign * (0.56 + j[0]), -0.40 + j[1]
             lead = [(x, y), (sign * 0.25, -0.72), (-0.16, -0.50), (-0.16, 0.25), (0.28 + j[2], 0.34)]
-            return [(_curve(lead), 0.014), (_curve(lead[:3] + [(-0.12, 0.12 + j[3])]), 0.014)], [(x, y, 0.105)]
+            return [(_curve(lead), 0.014), (_curve(lead[:3] + [(-0.12, 0.12 + j[3])]), 0.014)], [
+                (x, y, 0.105)
+            ]
 
 
 def device(camera: Camera, canvas: Image.Image, finding: Finding) -> np.ndarray:
@@ -85,7 +97,9 @@ def device(camera: Camera, canvas: Image.Image, finding: Finding) -> np.ndarray:
     return np.asarray(own) > 0
 
 
-def draw_object(camera: Camera, canvas: Image.Image, item: ForeignObject) -> tuple[int, list[tuple[int, int]]] | None:
+def draw_object(
+    camera: Camera, canvas: Image.Image, item: ForeignObject
+) -> tuple[int, list[tuple[int, int]]] | None:
     """Draw one foreign object; return (type, integer pixel points) as Object-CXR annotates it, None if off the film."""
     corners = np.array(to_pixels(camera, item.points))
     if item.shape != 2:
@@ -117,7 +131,7 @@ def make_objects(rng: np.random.Generator, n: int) -> tuple[ForeignObject, ...]:
 def _make_object(rng: np.random.Generator) -> ForeignObject:
     shape = int(rng.choice([0, 1, 2], p=[0.3, 0.45, 0.25]))
     x, y = rng.uniform(-0.75, 0.75), rng.uniform(-0.75, 0.6)
-    glare = float(rng.uniform(0.55, 1.0))
+    glare = float(rng.uniform(0.65, 1.0))
     if shape == 1:
         r = rng.uniform(0.03, 0.075)
         return ForeignObject(1, ((x - r, y - r), (x + r, y + r)), glare)
@@ -127,5 +141,8 @@ def _make_object(rng: np.random.Generator) -> ForeignObject:
     n, r = int(rng.integers(4, 9)), rng.uniform(0.05, 0.13)
     angles = np.sort(rng.uniform(0, 2 * np.pi, n)) + rng.uniform(0, 6.3)
     radii = r * rng.uniform(0.45, 1.0, n)
-    points = tuple((float(x + a), float(y + b)) for a, b in zip(radii * np.cos(angles), radii * np.sin(angles), strict=True))
+    points = tuple(
+        (float(x + a), float(y + b))
+        for a, b in zip(radii * np.cos(angles), radii * np.sin(angles), strict=True)
+    )
     return ForeignObject(2, points, glare)

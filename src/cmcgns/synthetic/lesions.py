@@ -74,8 +74,8 @@ def edema(chest: Chest, layers: Layers, finding: Finding) -> np.ndarray:
     for lung in lungs_of(chest, finding):
         near = bump(np.sqrt(np.square((lung.t - 0.24) / 0.34) + np.square((y + 0.02) / 0.46)))
         haze = near * np.clip(ragged, 0.3, 1.7) * lung.field
-        layers.fill(np.clip((0.26, 0.44, 0.62)[finding.severity - 1] * haze, 0, 0.9))
-        layers.texture += (0.5, 0.8, 1.1)[finding.severity - 1] * near * lung.field
+        layers.fill(np.clip((0.17, 0.31, 0.47)[finding.severity - 1] * haze, 0, 0.9))
+        layers.texture += (0.3, 0.6, 1.0)[finding.severity - 1] * near * lung.field
         seen = np.maximum(seen, near * (lung.air > 0.3))
     return seen > 0.45
 

@@ -37,4 +37,11 @@ PARENTS = {
 }
 
 # Height of a zone's centre in its lung: 0 is the apex, 1 the diaphragm.
-ZONE_HEIGHT: dict[Zone, float] = {"apex": 0.10, "upper": 0.28, "mid": 0.50, "lower": 0.74, "base": 0.92, "whole": 0.5}
+ZONE_HEIGHT: dict[Zone, float] = {
+    "apex": 0.10,
+    "upper": 0.28,
+    "mid": 0.50,
+    "lower": 0.74,
+    "base": 0.92,
+    "whole": 0.5,
+}

@@ -95,7 +95,7 @@ def make_body(rng: np.random.Generator) -> Body:
         width=_normal(rng, 1.0, 0.055, 0.87, 1.13),
         apex=_normal(rng, -0.72, 0.035, -0.80, -0.64),
         base=_normal(rng, 0.50, 0.06, 0.36, 0.62),
-        heart=_normal(rng, 0.445, 0.025, 0.38, 0.495),
+        heart=_normal(rng, 0.44, 0.03, 0.37, 0.495),
         heart_shift=_normal(rng, 0, 0.03, -0.08, 0.08),
         girth=float(rng.beta(1.6, 2.2)),
         rib_spacing=_normal(rng, 0.165, 0.012, 0.14, 0.19),
@@ -125,7 +125,7 @@ def make_population(
     seed: int = 0,
     per_patient: tuple[float, ...] = (0.5, 0.3, 0.2),
     rates: Mapping[str, float] | None = None,
-    healthy: float = 0.32,
+    healthy: float = 0.40,
 ) -> Population:
     """Draw patients until there are `n_studies` studies.
 
@@ -151,7 +151,12 @@ def make_population(
                 findings = later_findings(study_rng, before, patient.age, rates or {}, healthy)
             studies.append(
                 Study(
-                    f"{patient.patient_id}-s{visit}", patient, visit, findings, before, draw_view(findings, study_rng)
+                    f"{patient.patient_id}-s{visit}",
+                    patient,
+                    visit,
+                    findings,
+                    before,
+                    draw_view(findings, study_rng),
                 )
             )
             before = findings

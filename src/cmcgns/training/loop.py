@@ -76,7 +76,7 @@ def train_phase(
     fabric.launch()
     size = training["batch_size_per_device"]
     state, saved = State(), _resumable(out / "resume.pt", identity)
-    unused = {id(p) for module in objective.unused_modules(phase) for p in module.parameters()}
+    unused = {id(parameter) for parameter in objective.unused_parameters(phase)}
     for parameter in objective.parameters():
         parameter.requires_grad_(id(parameter) not in unused)
     optimizer = OPTIMIZERS[training["optimizer"]](

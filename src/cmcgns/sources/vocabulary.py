@@ -1,0 +1,23 @@
+"""The words of the published label files, which a reader and its table's schema share."""
+
+from __future__ import annotations
+
+# in the order of the CSV files
+CHEXPERT_LABELS = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+RSNA_FINDINGS = ("Lung Opacity", "No Lung Opacity / Not Normal", "Normal")
+COVIDX_CLASSES = {"9A": ("normal", "pneumonia", "COVID-19"), "9B": ("negative", "positive")}

@@ -1,0 +1,196 @@
+"""MIMIC-CXR-JPG and its report files, as downloaded (spec/data.md 1a, 1d)."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cmcgns.files import write_text
+from cmcgns.randomness import numpy_rng
+from cmcgns.synthetic.films import Film, Shot, write_bytes
+from cmcgns.synthetic.layouts.plan import Plan, csv_text, drop_files, drop_rows
+from cmcgns.synthetic.report_text import (
+    CUSTOM_EMPTY,
+    CUSTOM_RANGE,
+    CUSTOM_SECTION,
+    VARIANTS,
+    choose_variant,
+    write_report,
+    written,
+)
+from cmcgns.synthetic.reporter import Statement, labeler, report_study
+from cmcgns.synthetic.terms import LABELS
+from cmcgns.synthetic.world import Study, make_population
+
+REPORTS = "mimic-reports"
+SPLITS = {"train": 0.86, "validate": 0.06, "test": 0.08}
+# The first studies are one of each kind, so that even a very small world has every quirk.
+CUSTOM = {"custom range": CUSTOM_RANGE[0], "custom empty": CUSTOM_EMPTY, "custom section": CUSTOM_SECTION[0]}
+FORCED = (*CUSTOM, *VARIANTS)
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A study under its MIMIC names."""
+
+    study: Study
+    subject: str
+    number: str  # the study's id, 8 digits
+    split: str
+    text: str
+    labels: dict[str, float | None]
+
+    @property
+    def folder(self) -> str:
+        return f"files/p{self.subject[:2]}/p{self.subject}/s{self.number}"
+
+
+def plan_mimic(n_studies: int, *, seed: int, size: int, omission: float, missing: int = 0) -> Plan:
+    """Plan `n_studies` studies: one to three frontal films each, laterals for many, one report."""
+    population = make_population("mimic", n_studies, seed=seed)
+    visits, sentences = _visits(population.studies, seed, omission)
+    films, rows = [], []
+    for visit in visits:
+        for film, row in _films_of(visit, seed, size):
+            films.append(film)
+            rows.append(row)
+    gone, unlisted = drop_files(len(films), missing), drop_rows(len(films), missing)
+    films = [replace(film, exists=number not in gone) for number, film in enumerate(films)]
+
+    def finish(root: Path, shots: list[Shot]) -> list[Path]:
+        kept = [number for number in range(len(rows)) if number not in unlisted]
+        table = pd.DataFrame([{**rows[n], "Rows": shots[n].height, "Columns": shots[n].width} for n in kept])
+        return _write_labels(root, table, visits) + _write_reports(
+            root.parent / REPORTS, table, visits, missing
+        )
+
+    return Plan("mimic_cxr", "mimic", films, finish, sentences)
+
+
+def _visits(
+    studies: tuple[Study, ...], seed: int, omission: float
+) -> tuple[list[Visit], dict[str, list[Statement]]]:
+    subjects = list(dict.fromkeys(s.patient.patient_id for s in studies))
+    rng = numpy_rng(seed, "mimic ids")
+    names = dict(zip(subjects, _distinct(rng, 10_000_000, 20_000_000, len(subjects)), strict=True))
+    numbers = _distinct(rng, 50_000_000, 60_000_000, len(studies), avoid=tuple(CUSTOM.values()))
+    splits = _split_of(subjects, rng)
+    visits, sentences = [], {}
+    for index, study in enumerate(studies):
+        own = numpy_rng(seed, "report", study.study_id)
+        variant = FORCED[index] if index < len(FORCED) else choose_variant(own)
+        said = report_study(study, own, omission=omission)
+        number = CUSTOM.get(variant, f"s{numbers[index]}")[1:]
+        variant = "standard" if variant == "custom empty" else variant
+        text = write_report(study, study.view, said, variant, own)
+        sentences[study.study_id] = written(said, variant)
+        person = study.patient.patient_id
+        labels = labeler(sentences[study.study_id], own)
+        visits.append(Visit(study, names[person], number, splits[person], text, labels))
+    return visits, sentences
+
+
+def _distinct(
+    rng: np.random.Generator, low: int, high: int, n: int, avoid: tuple[str, ...] = ()
+) -> list[str]:
+    drawn = np.unique(rng.integers(low, high, 2 * n + 20)).astype(str)
+    drawn = drawn[~np.isin(drawn, [name[1:] for name in avoid])]
+    return [str(name) for name in rng.permutation(drawn)[:n]]
+
+
+def _split_of(subjects: list[str], rng: np.random.Generator) -> dict[str, str]:
+    ends = np.round(np.cumsum(list(SPLITS.values())) * len(subjects)).astype(int)
+    order = rng.permutation(len(subjects))
+    return {
+        subjects[i]: list(SPLITS)[int(np.searchsorted(ends, place, side="right"))]
+        for place, i in enumerate(order)
+    }
+
+
+def _films_of(visit: Visit, seed: int, size: int) -> list[tuple[Film, dict[str, object]]]:
+    rng = numpy_rng(seed, "mimic films", visit.study.study_id)
+    frontal = 1 + int(rng.choice(3, p=[0.76, 0.20, 0.04]))
+    views = [visit.study.view] * frontal
+    if rng.random() < (0.7 if visit.study.view == "PA" else 0.1):
+        views.append("LATERAL")
+    made = []
+    for number, view in enumerate(views):
+        dicom_id = "-".join(rng.bytes(4).hex() for _ in range(5))
+        film = Film(
+            source="mimic_cxr",
+            image_id=dicom_id,
+            path=f"{visit.folder}/{dicom_id}.jpg",
+            film_id=f"{visit.study.study_id}-{number}",
+            study=visit.study,
+            view=view,
+            style="mimic_cxr",
+            size=size,
+        )
+        made.append((film, _metadata(visit, dicom_id, view, rng)))
+    return made
+
+
+def _metadata(visit: Visit, dicom_id: str, view: str, rng: np.random.Generator) -> dict[str, object]:
+    named = view if view != "LATERAL" or rng.random() < 0.7 else "LL"
+    named = "" if rng.random() < 0.04 else named
+    names = {
+        "AP": "antero-posterior",
+        "PA": "postero-anterior",
+        "LATERAL": "lateral",
+        "LL": "left lateral",
+        "": "",
+    }
+    portable = view == "AP"
+    day = 2_110 * 365 + int(visit.subject) % 9_000 + 200 * visit.study.number
+    return {
+        "dicom_id": dicom_id,
+        "subject_id": visit.subject,
+        "study_id": visit.number,
+        "PerformedProcedureStepDescription": "CHEST (PORTABLE AP)" if portable else "CHEST (PA AND LAT)",
+        "ViewPosition": named,
+        "Rows": 0,
+        "Columns": 0,
+        "StudyDate": f"{day // 365}{day % 12 + 1:02d}{day % 28 + 1:02d}",
+        "StudyTime": f"{rng.integers(0, 24) * 10000 + rng.integers(0, 60) * 100 + rng.integers(0, 60)}.{rng.integers(1000):03d}",
+        "ProcedureCodeSequence_CodeMeaning": "CHEST (PORTABLE AP)" if portable else "CHEST (PA AND LAT)",
+        "ViewCodeSequence_CodeMeaning": names[named],
+        "PatientOrientationCodeSequence_CodeMeaning": "Erect" if view != "AP" else "",
+    }
+
+
+def _write_labels(root: Path, table: pd.DataFrame, visits: list[Visit]) -> list[Path]:
+    split = {v.number: v.split for v in visits}
+    splits = table[["dicom_id", "study_id", "subject_id"]].assign(split=table["study_id"].map(split))
+    # as published, a few studies have no row here
+    labels = pd.DataFrame(
+        [
+            {"subject_id": v.subject, "study_id": v.number, **{k: v.labels[k] for k in sorted(LABELS)}}
+            for v in visits[:-1]
+        ]
+    )
+    paths = []
+    for name, frame in (("metadata", table), ("split", splits), ("chexpert", labels)):
+        paths.append(root / f"mimic-cxr-2.0.0-{name}.csv.gz")
+        write_bytes(paths[-1], gzip.compress(csv_text(frame).encode(), mtime=0))
+    return paths
+
+
+def _write_reports(root: Path, table: pd.DataFrame, visits: list[Visit], missing: int) -> list[Path]:
+    """The report files, and the two lists that come with them; the last `missing` studies have no report."""
+    folder = {v.number: v.folder for v in visits}
+    for visit in visits[: len(visits) - missing]:
+        write_text(root / f"{visit.folder}.txt", visit.text)
+    record = table[["subject_id", "study_id", "dicom_id"]]
+    record = record.assign(path=[f"{folder[r.study_id]}/{r.dicom_id}.dcm" for r in record.itertuples()])
+    study = pd.DataFrame(
+        [{"subject_id": v.subject, "study_id": v.number, "path": f"{v.folder}.txt"} for v in visits]
+    )
+    paths = []
+    for name, frame in (("record", record), ("study", study)):
+        paths.append(root / f"cxr-{name}-list.csv.gz")
+        write_bytes(paths[-1], gzip.compress(csv_text(frame).encode(), mtime=0))
+    return paths

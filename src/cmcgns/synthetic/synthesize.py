@@ -1,0 +1,189 @@
+"""Write the whole world: six raw layouts, and beside them the truth."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cmcgns.errors import InputError
+from cmcgns.files import sha256_file, write_json, write_parquet, write_text
+from cmcgns.synthetic.films import Film, Shot, shoot
+from cmcgns.synthetic.layouts.chexpert import plan_chexpert
+from cmcgns.synthetic.layouts.covidx import plan_covidx
+from cmcgns.synthetic.layouts.mimic_cxr import REPORTS, plan_mimic
+from cmcgns.synthetic.layouts.object_cxr import plan_object_cxr
+from cmcgns.synthetic.layouts.plan import Plan
+from cmcgns.synthetic.layouts.rsna import plan_rsna
+from cmcgns.synthetic.layouts.siim import plan_siim
+from cmcgns.synthetic.truth import findings_table, images_table, sentences_table
+from cmcgns.synthetic.world import make_population
+
+MARK = "SYNTHETIC.txt"
+SIZES = {
+    "mimic_studies": 2000,
+    "chexpert_train": 1500,
+    "chexpert_valid": 202,
+    "rsna": 600,
+    "covidx_train": 600,
+    "covidx_test": 100,
+    "siim": 500,
+    "object_train": 400,
+    "object_dev": 100,
+}
+NIH_RATES = {"Pneumothorax": 0.22, "Support Devices": 0.10}
+NIH_PER_PATIENT = (0.45, 0.3, 0.15, 0.1)
+
+
+def synthesize(
+    raw: str | Path,
+    truth: str | Path,
+    *,
+    sizes: dict[str, int] | None = None,
+    seed: int = 0,
+    workers: int = 2,
+    image_long_side: int = 288,
+    omission: float = 0.03,
+    siim_dialect: str = "stage1",
+    missing: int = 0,
+) -> dict[str, Any]:
+    """Draw the synthetic world and write it as if it had been downloaded.
+
+    Args:
+        raw: folder of downloads to write; a folder there that we did not write is never touched.
+        truth: folder of the truth tables; its `manifest.json` is written last and marks completion.
+        sizes: counts that differ from `SIZES`. For CheXpert they are frontal films, laterals come on top.
+        workers: processes; the bytes do not depend on it.
+        image_long_side: pixels of the JPEGs' longer side (MIMIC, CheXpert, Object-CXR).
+        omission: chance that a report does not mention a finding.
+        siim_dialect: how `train-rle.csv` is written, a key of `layouts.siim.DIALECTS`.
+        missing: per source, files without a row and rows without a file.
+
+    Returns:
+        The manifest: settings, counts, the sha256 of every label file and one digest per source over all its files.
+    """
+    raw, truth = Path(raw), Path(truth)
+    counts = _sizes(sizes or {}, missing)
+    plans = plan_world(counts, seed, image_long_side, omission, siim_dialect, missing)
+    _clear(raw, truth, [plan.folder for plan in plans] + [REPORTS])
+    shots = _shoot_all(plans, raw, seed, workers)
+    manifest: dict[str, Any] = {
+        "settings": {
+            "sizes": counts,
+            "seed": seed,
+            "image_long_side": image_long_side,
+            "omission": omission,
+            "siim_dialect": siim_dialect,
+            "missing": missing,
+        },
+        "sources": {},
+    }
+    for plan in plans:
+        labels = plan.finish(raw / plan.folder, shots[plan.source])
+        manifest["sources"][plan.source] = _record(plan, shots[plan.source], labels, raw)
+    write_parquet(images_table(plans, shots), truth / "images.parquet")
+    write_parquet(findings_table(plans, shots), truth / "findings.parquet")
+    write_parquet(sentences_table(plans), truth / "sentences.parquet")
+    write_json(truth / "manifest.json", manifest)
+    return manifest
+
+
+def plan_world(
+    counts: dict[str, int], seed: int, size: int, omission: float, siim_dialect: str, missing: int
+) -> list[Plan]:
+    """Plan all six sources; RSNA, SIIM and COVIDx share the NIH population."""
+    n_nih = round(1.15 * (counts["rsna"] + 0.6 * counts["siim"])) + 10
+    n_nih = max(n_nih, counts["siim"] + 1)
+    nih = make_population("nih", n_nih, seed=seed, per_patient=NIH_PER_PATIENT, rates=NIH_RATES)
+    rsna = plan_rsna(nih, counts["rsna"], seed=seed, missing=missing)
+    return [
+        plan_mimic(counts["mimic_studies"], seed=seed, size=size, omission=omission, missing=missing),
+        plan_chexpert(
+            counts["chexpert_train"],
+            counts["chexpert_valid"],
+            seed=seed,
+            size=size,
+            omission=omission,
+            missing=missing,
+        ),
+        rsna,
+        plan_covidx(
+            counts["covidx_train"],
+            counts["covidx_test"],
+            rsna.films[: counts["rsna"]],
+            seed=seed,
+            missing=missing,
+        ),
+        plan_siim(nih, counts["siim"], seed=seed, dialect=siim_dialect, missing=missing),
+        plan_object_cxr(counts["object_train"], counts["object_dev"], seed=seed, size=size, missing=missing),
+    ]
+
+
+def _sizes(given: dict[str, int], missing: int) -> dict[str, int]:
+    if unknown := sorted(set(given) - set(SIZES)):
+        raise InputError(f"unknown size {unknown[0]!r}", expected=f"one of {', '.join(SIZES)}")
+    counts = {**SIZES, **given}
+    for name, count in counts.items():
+        if count < max(8, 6 * missing):
+            raise InputError(f"size {name} is {count}", expected=f"at least {max(8, 6 * missing)}")
+    return counts
+
+
+def _clear(raw: Path, truth: Path, folders: list[str]) -> None:
+    """Make room, but only where our own mark stands: real downloads are never deleted."""
+    (truth / "manifest.json").unlink(missing_ok=True)
+    present = [raw / name for name in folders if (raw / name).exists()]
+    if present and not (raw / MARK).exists():
+        raise InputError(
+            "this folder was not written by synthesize and is left alone",
+            file=present[0],
+            remedy="choose another folder for the synthetic world",
+        )
+    write_text(
+        raw / MARK, "Everything below this folder was drawn and written by a program. No patient is real.\n"
+    )
+    for folder in present:
+        shutil.rmtree(folder)
+
+
+def _shoot_all(plans: list[Plan], raw: Path, seed: int, workers: int) -> dict[str, list[Shot]]:
+    jobs = [(film, str(raw / plan.folder)) for plan in plans for film in plan.films]
+    work = partial(_shoot_job, seed=seed)
+    if workers <= 1:
+        shots = list(map(work, jobs))
+    else:
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork")) as pool:
+            shots = list(pool.map(work, jobs, chunksize=32))
+    done, start = {}, 0
+    for plan in plans:
+        done[plan.source] = shots[start : start + len(plan.films)]
+        start += len(plan.films)
+    return done
+
+
+def _shoot_job(job: tuple[Film, str], seed: int) -> Shot:
+    film, root = job
+    return shoot(film, Path(root), seed)
+
+
+def _record(plan: Plan, shots: list[Shot], labels: list[Path], raw: Path) -> dict[str, Any]:
+    """Counts and digests of one source. Its digest covers images, label files and reports."""
+    digests = {
+        f"{plan.folder}/{f.path}": s.sha256 for f, s in zip(plan.films, shots, strict=True) if f.exists
+    }
+    hashed = {path.relative_to(raw).as_posix(): sha256_file(path) for path in labels}
+    reports = {}
+    if plan.source == "mimic_cxr":
+        reports = {p.relative_to(raw).as_posix(): sha256_file(p) for p in (raw / REPORTS).rglob("*.txt")}
+    lines = [f"{path} {digest}\n" for path, digest in sorted({**digests, **hashed, **reports}.items())]
+    return {
+        "folder": plan.folder,
+        "images": len(digests),
+        "reports": len(reports),
+        "label_files": hashed,
+        "digest": hashlib.sha256("".join(lines).encode()).hexdigest(),
+    }

@@ -1,0 +1,94 @@
+import math
+
+import pytest
+import torch
+
+from cmcgns.models.attention import SigmoidCrossAttention
+
+D = 8
+
+
+@pytest.fixture
+def inputs():
+    generator = torch.Generator().manual_seed(0)
+    regions = torch.randn(3, 5, D, generator=generator)
+    sentences = torch.randn(3, 4, D, generator=generator)
+    mask = torch.arange(4) < torch.tensor([[4], [1], [2]])
+    return regions, sentences, mask
+
+
+def slow_attention(layer, regions, sentences):
+    """Equations 5 and 6 for one pair, gate by gate."""
+    w_i, w_r = layer.image_qkv, layer.text_qkv
+
+    def part(linear, which, x):
+        rows = slice(which * D, (which + 1) * D)
+        return linear.weight[rows] @ x + (0 if linear.bias is None else linear.bias[rows])
+
+    f_ir = torch.zeros(len(sentences), D)
+    f_ri = torch.zeros(len(regions), D)
+    for m, sentence in enumerate(sentences):
+        for p, region in enumerate(regions):
+            gate = torch.sigmoid(part(w_r, 0, sentence) @ part(w_i, 1, region) / math.sqrt(D))
+            f_ir[m] = f_ir[m] + gate * part(w_i, 2, region)
+            gate = torch.sigmoid(part(w_i, 0, region) @ part(w_r, 1, sentence) / math.sqrt(D))
+            f_ri[p] = f_ri[p] + gate * part(w_r, 2, sentence)
+    return f_ir, f_ri
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("share", [True, False])
+def test_batched_equals_the_loop(inputs, bias, share):
+    regions, sentences, mask = inputs
+    layer = SigmoidCrossAttention(D, bias=bias, share=share)
+    out = layer(regions, sentences, mask)
+    for b in range(3):
+        length = int(mask[b].sum())
+        f_ir, f_ri = slow_attention(layer, regions[b], sentences[b, :length])
+        torch.testing.assert_close(out.image_to_report[b, :length], f_ir, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(out.report_to_image[b], f_ri, atol=1e-5, rtol=1e-5)
+        assert (out.image_to_report[b, length:] == 0).all() and (out.gates[b, length:] == 0).all()
+
+
+def test_sharing_halves_the_weights():
+    def count(**options):
+        return sum(p.numel() for p in SigmoidCrossAttention(D, **options).parameters())
+
+    assert count() == 6 * D * (D + 1)
+    assert count(share=True) == 3 * D * (D + 1)
+    assert count(bias=False) == 6 * D * D
+
+
+def test_zero_queries_and_keys_give_half_of_the_sum(inputs):
+    regions, sentences, mask = inputs
+    layer = SigmoidCrossAttention(D)
+    with torch.no_grad():
+        for linear in (layer.image_qkv, layer.text_qkv):
+            linear.weight[: 2 * D] = 0
+            linear.bias[: 2 * D] = 0
+    out = layer(regions, sentences, mask)
+    assert (out.gates[mask] == 0.5).all()
+    values = layer.image_qkv(regions).chunk(3, -1)[2].sum(1, keepdim=True)
+    expected = 0.5 * values * mask.unsqueeze(-1)
+    torch.testing.assert_close(out.image_to_report, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_regions_may_be_permuted_and_a_double_counts_twice(inputs):
+    regions, sentences, mask = inputs
+    layer = SigmoidCrossAttention(D)
+    base = layer(regions, sentences, mask)
+    order = [3, 0, 4, 1, 2]
+    moved = layer(regions[:, order], sentences, mask)
+    torch.testing.assert_close(moved.image_to_report, base.image_to_report, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(moved.report_to_image, base.report_to_image[:, order], atol=1e-5, rtol=1e-5)
+    alone = layer(regions[:, :1], sentences, mask).image_to_report
+    twice = layer(regions[:, [0, 0]], sentences, mask).image_to_report
+    torch.testing.assert_close(twice, 2 * alone, atol=1e-5, rtol=1e-5)
+
+
+def test_fp32_under_autocast(inputs):
+    regions, sentences, mask = inputs
+    layer = SigmoidCrossAttention(D)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = layer(regions, sentences, mask)
+    assert all(torch.equal(a, b) for a, b in zip(inside, layer(regions, sentences, mask), strict=True))

@@ -1,0 +1,119 @@
+"""A step may read exactly its slice; the code of a step is what it imports."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cmcgns.pipeline import fingerprint as fp
+from cmcgns.pipeline.plan import MODULES, Plan
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def plan(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    return Plan.load("paper")
+
+
+def slices(plan: Plan) -> dict[str, str]:
+    found = {
+        step: plan.params(step)
+        for step in ("synthesize", "reports", "images", "tokenize", "features", "report")
+    }
+    for source in plan.sources():
+        for step in ("index", "split", "subset"):
+            found[f"{step} {source}"] = plan.params(step, source=source)
+    for phase in plan.phases("cm_cgns"):
+        found[f"pretrain {phase}"] = plan.params("pretrain", method="cm_cgns", phase=phase)
+    for trunk in ("random-seed0", "imagenet", "cm_cgns"):
+        found[f"trunk {trunk}"] = plan.params("export_trunk", trunk=trunk)
+    for pair in plan.settings.downstream.pairs:
+        for fraction in plan.settings.downstream.fractions:
+            found[f"{pair} {fraction}"] = plan.params("finetune", pair=pair, fraction=fraction)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "changed"),
+    [
+        ("reports/min_report_tokens", 4, {"reports"}),
+        ("reports/max_tokens", 128, {"tokenize"}),
+        ("splits/chexpert_valid_images", 4000, {"split chexpert"}),
+        ("splits/siim_subset_of", "all", {"subset siim"}),
+        ("cm_cgns/objective/lambda_re", 5.0, {"pretrain stage2"}),
+        ("cm_cgns/objective/mu", 2.0, {"pretrain stage1", "pretrain stage2"}),
+        ("cm_cgns/training/stage2/epochs", 3, {"pretrain stage2"}),
+        ("pretraining/final_checkpoint", "last", set()),
+        ("downstream/seeds", [0, 1, 2, 3, 4, 5], set()),
+        ("downstream/imagenet_weights", "imagenet1k_v2", {"trunk imagenet"}),
+        (
+            "downstream/segmentation/lr",
+            1e-3,
+            {f"segmentation-{s} {f}" for s in ("siim", "rsna") for f in (1, 10, 100)},
+        ),
+        ("downstream/overrides/detection-rsna-1", {"batch_size": 4}, {"detection-rsna 1"}),
+    ],
+)
+def test_a_leaf_changes_the_slices_that_read_it_and_no_other(plan, tmp_path, keys, value, changed):
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    *parents, last = keys.split("/")
+    position = tree
+    for key in parents:
+        position = position[key]
+    position[last] = value
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    before, after = slices(plan), slices(Plan.load("paper", path))
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+def test_the_runs_are_the_product_of_the_settings(plan):
+    cells = list(plan.cells())
+    d = plan.settings.downstream
+    assert len(cells) == len(set(cells)) == len(d.methods) * len(d.pairs) * len(d.fractions) * len(d.seeds)
+
+
+def test_a_random_start_has_a_trunk_a_seed_and_a_method_one():
+    assert Plan.trunk("random", 3) == "random-seed3"
+    assert Plan.trunk("cm_cgns", 3) == "cm_cgns"
+
+
+def test_every_step_s_code_exists_and_data_steps_do_not_see_the_training():
+    for modules in MODULES.values():
+        assert "cmcgns.errors" in fp.closure(*modules) | {"cmcgns.errors"}
+    assert not any(".training" in name or ".objectives" in name for name in fp.closure(*MODULES["detection"]))
+    assert not any(".evaluation" in name for name in fp.closure("cmcgns.training.run"))
+    assert "cmcgns.images.place" in fp.closure(*MODULES["images"])
+
+
+def test_the_fingerprint_ignores_comments_and_docstrings_but_not_code(tmp_path, monkeypatch):
+    package = tmp_path / "cmcgns"
+    shutil.copytree(fp.ROOT / "splits", package / "splits")
+    for name in ("__init__", "errors", "files", "randomness"):
+        shutil.copy(fp.ROOT / f"{name}.py", package / f"{name}.py")
+    monkeypatch.setattr(fp, "ROOT", package)
+
+    def now() -> str:
+        for cached in (fp.fingerprint, fp._tree, fp._imports, fp._normal):
+            cached.cache_clear()
+        return fp.fingerprint("cmcgns.splits.subsets")
+
+    try:
+        first = now()
+        file = package / "randomness.py"
+        text = file.read_text()
+        assert ast.get_docstring(ast.parse(text))
+        file.write_text("# a comment\n" + text.replace('"""Every random', '"""Each random'))
+        assert now() == first
+        file.write_text(text.replace(">> 1", ">> 2"))
+        assert now() != first
+    finally:
+        monkeypatch.undo()
+        for cached in (fp.fingerprint, fp._tree, fp._imports, fp._normal):
+            cached.cache_clear()
