@@ -37,5 +37,7 @@ class World(NamedTuple):
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     root = tmp_path_factory.mktemp("world")
     manifest = synthesize(root / "raw", root / "truth", sizes=SIZES, seed=5, workers=1, image_long_side=128)
-    tables = [read_parquet(root / "truth" / f"{name}.parquet") for name in ("images", "findings", "sentences")]
+    tables = [
+        read_parquet(root / "truth" / f"{name}.parquet") for name in ("images", "findings", "sentences")
+    ]
     return World(root / "raw", root / "truth", manifest, *tables)

@@ -15,7 +15,14 @@ from cmcgns.synthetic.world import Body, Patient, Study
 
 BODY = Body(1.0, -0.72, 0.5, 0.44, 0.0, 0.2, 0.165, 0.2, 0.34, 0.8, 11)
 FLAT = Style(
-    contrast=(1, 1), gamma=(1, 1), level=(0, 0), blur=(0.2, 0.2), noise=(0, 0), rotation=0.0, marker=0, border=0
+    contrast=(1, 1),
+    gamma=(1, 1),
+    level=(0, 0),
+    blur=(0.2, 0.2),
+    noise=(0, 0),
+    rotation=0.0,
+    marker=0,
+    border=0,
 )
 PLACED = ("Consolidation", "Lung Opacity", "Lung Lesion", "Atelectasis", "Pleural Effusion", "Pleural Other")
 
@@ -36,7 +43,9 @@ def test_camera_round_trip():
     camera = Camera(120, 90, zoom=1.1, dx=0.05, dy=-0.03, angle=0.1)
     x, y = camera.grid
     for row, column in ((0, 0), (60, 45), (119, 10)):
-        assert to_pixels(camera, [(x[row, column], y[row, column])])[0] == pytest.approx((column, row), abs=1e-3)
+        assert to_pixels(camera, [(x[row, column], y[row, column])])[0] == pytest.approx(
+            (column, row), abs=1e-3
+        )
 
 
 def test_pattern_moves_with_the_body():
@@ -102,7 +111,9 @@ def test_pneumothorax_darkens_its_rim():
     assert mask_rows[0] < 0.35 * shown.masks[0].shape[0]  # it reaches the apex
 
 
-@pytest.mark.parametrize("label", ["Consolidation", "Lung Lesion", "Pleural Effusion", "Atelectasis", "Pneumothorax"])
+@pytest.mark.parametrize(
+    "label", ["Consolidation", "Lung Lesion", "Pleural Effusion", "Atelectasis", "Pneumothorax"]
+)
 def test_a_graver_finding_is_larger(label):
     one = finding(label, side="left", severity=1)
     factor = {"Consolidation": 2.0, "Lung Lesion": 2.2}.get(label, 1.0)

@@ -62,7 +62,7 @@ def make_chest(
         breath: lifts the diaphragm (poor inspiration), body units.
     """
     x, y = camera.grid
-    magnify = 1.06 if view == "AP" else 1.0
+    magnify = 1.07 if view == "AP" else 1.0
     inner = 0.76 * body.width  # half width of the thorax
     half_heart = heart_ratio * inner * magnify
     centre = 0.30 * half_heart + 0.02 + body.heart_shift
@@ -146,6 +146,7 @@ def vessels(chest: Chest, seed: int) -> np.ndarray:
     _, y = chest.camera.grid
     total = np.zeros_like(y)
     fine = chest.camera.pattern(rng, 16.0)
+    hilum = rng.uniform(0.25, 0.95)  # prominent hila are not yet edema
     turns = np.linspace(-np.pi / 2, np.pi / 2, 512)
     for lung in chest.lungs.values():
         u, v = lung.t - 0.19, y - (-0.05 + 0.03 * lung.sign)
@@ -156,5 +157,8 @@ def vessels(chest: Chest, seed: int) -> np.ndarray:
         rays = sum(np.cos(k * turns + p) for k, p in zip((9, 14, 23), rng.uniform(0, 6.3, 3), strict=True))
         streaks = (rays / 3).astype(np.float32)[((direction + 1) * 255.9).astype(np.int16)] + 0.45 * fine
         np.maximum(streaks, 0, out=streaks)
-        total += lung.field * (0.5 * bump(np.sqrt(r2) / 0.085) + 0.8 * streaks / (1 + r2 / 0.03))
+        total += lung.field * (
+            hilum * bump(np.sqrt(r2) * np.float32(1 / (0.06 + 0.06 * hilum)))
+            + 0.8 * streaks / (1 + r2 / 0.03)
+        )
     return total

@@ -19,7 +19,7 @@ from cmcgns.synthetic.world import Study
 DETAIL = (
     160  # pixels: the body is smooth, so it is drawn at this size and enlarged; grain and metal come after
 )
-HEART_RATIO = (0.505, 0.55, 0.605)  # cardio-thoracic ratio of cardiomegaly at severity 1, 2, 3
+HEART_RATIO = (0.505, 0.54, 0.585)  # cardio-thoracic ratio of cardiomegaly at severity 1, 2, 3
 WIDENING = (0.05, 0.085, 0.125)  # of the upper mediastinum, body units
 
 
@@ -55,7 +55,7 @@ def draw(
     """
     full = make_camera(style, size, rng)
     camera = full.shrunk(DETAIL)
-    breath = float(np.clip(rng.normal(0.05 if view == "AP" else 0.01, 0.035), -0.03, 0.14))
+    breath = float(np.clip(rng.normal(0.05 if view == "AP" else 0.02, 0.05), -0.05, 0.17))
     chest = _chest_of(study, view, camera, breath)
     layers = Layers(
         air=sum(lung.air for lung in chest.lungs.values()),
@@ -112,7 +112,12 @@ def _expose(chest: Chest, layers: Layers, study: Study, rng: np.random.Generator
     centre = 0.17 * np.maximum(chest.middle, 0.85 * chest.heart)
     dark = rng.uniform(0.29, 0.45) - 0.10 * haze  # exposure: a hazy lung is not yet a wet one
     places = fracture_places(chest, study.findings)
-    texture = rng.uniform(0.09, 0.25) * vessels(chest, body.seed) * layers.texture * np.clip(layers.air + 0.15, 0, 1)
+    texture = (
+        rng.uniform(0.09, 0.25)
+        * vessels(chest, body.seed)
+        * layers.texture
+        * np.clip(layers.air + 0.15, 0, 1)
+    )
     grain = 0.022 * chest.camera.pattern(np.random.default_rng(body.seed + 1), 10.0)
     skeleton = 0.085 * body.bone * bones(chest, places)
     film = tissue + centre - dark * layers.air + texture + grain + skeleton + layers.bright

@@ -74,7 +74,7 @@ def edema(chest: Chest, layers: Layers, finding: Finding) -> np.ndarray:
     for lung in lungs_of(chest, finding):
         near = bump(np.sqrt(np.square((lung.t - 0.24) / 0.34) + np.square((y + 0.02) / 0.46)))
         haze = near * np.clip(ragged, 0.3, 1.7) * lung.field
-        layers.fill(np.clip((0.17, 0.31, 0.47)[finding.severity - 1] * haze, 0, 0.9))
+        layers.fill(np.clip((0.15, 0.27, 0.42)[finding.severity - 1] * haze, 0, 0.9))
         layers.texture += (0.3, 0.6, 1.0)[finding.severity - 1] * near * lung.field
         seen = np.maximum(seen, near * (lung.air > 0.3))
     return seen > 0.45
@@ -106,7 +106,7 @@ def effusion(chest: Chest, layers: Layers, finding: Finding) -> np.ndarray:
     seen = np.zeros_like(layers.air)
     rng = np.random.default_rng(finding.seed)
     for lung in lungs_of(chest, finding):
-        depth = (0.03, 0.15, 0.33)[finding.severity - 1] * rng.uniform(0.85, 1.15)
+        depth = (0.03, 0.12, 0.28)[finding.severity - 1] * rng.uniform(0.85, 1.15)
         outward = np.clip((lung.t - lung.centre + lung.reach) / (2 * lung.reach), 0, 1.1)
         surface = lung.dome - depth + 0.10 - 0.21 * outward * outward * outward
         fluid = step(y - surface, 0.028) * lung.field

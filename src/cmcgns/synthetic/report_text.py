@@ -159,5 +159,11 @@ def write_report(
 def _custom_range(front: list[Section], impression: str, findings: str) -> str:
     """A report without headers whose impression fills the character range that the parser cuts out."""
     _, start, end = CUSTOM_RANGE
-    head = f"{TITLE}\n{wrap(' '.join(body for _, body in front))}\n \n"[: start - 1]
-    return head.ljust(start - 1) + "\n" + wrap(f"{impression} {findings}").ljust(end - start) + "\n"
+    head = f"{TITLE}\n{wrap(' '.join(body for _, body in front)[:100])}\n"
+    text = head + _blank(start - len(head)) + wrap(f"{impression} {findings}") + "\n"
+    return text + _blank(max(end - len(text), 0) + 2)
+
+
+def _blank(length: int) -> str:
+    """Empty report lines (one blank each) of this many characters in all; the first is longer when it is odd."""
+    return (" " * (length % 2) + " \n" * (length // 2)) if length > 1 else ""

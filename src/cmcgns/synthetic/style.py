@@ -49,7 +49,7 @@ def make_camera(style: Style, size: int, rng: np.random.Generator) -> Camera:
     return Camera(
         height,
         width,
-        zoom=float(rng.uniform(0.96, 1.26)),
+        zoom=float(rng.uniform(0.94, 1.28)),
         dx=float(np.clip(rng.normal(0, 0.07), -0.15, 0.15)),
         dy=float(np.clip(rng.normal(0, 0.07), -0.15, 0.15)),
         angle=float(np.clip(rng.normal(0, style.rotation), -0.14, 0.14)),
