@@ -13,6 +13,7 @@ from cmcgns.pipeline.plan import FRACTIONS, TABLES, Plan
 
 try:
     PLAN = Plan.load(config.get("profile", "demo"))
+    LABELS = {} if PLAN.settings.synthetic else {source: PLAN.label_files(source) for source in PLAN.sources()}
 except InputError as error:
     sys.exit(f"cmcgns: {error}")
 P = PLAN.paths

@@ -170,7 +170,7 @@ class CMCGNSObjective(Section):
     lambda_global: NonNegative
     lambda_local: NonNegative
     lambda_re: NonNegative
-    stage2_losses: Literal["all", "reconstruction"]
+    stage2_losses: Literal["all", "reconstruction", "no_reconstruction"]
 
 
 class CMCGNS(Section):

@@ -39,7 +39,7 @@ def test_a_row_without_its_file_leaves_the_index_and_is_listed(downloads, tmp_pa
     (downloads / "object-CXR/train/00002.jpg").rename(downloads / "object-CXR/train/00009.jpg")
     with pytest.raises(InputError, match="1 of 3 images are missing, for example train/00002.jpg") as caught:
         build("object_cxr", downloads, tmp_path / "out")
-    assert "quarantine.max_bad_fraction" in str(caught.value) and not (tmp_path / "out").exists()
+    assert "sources.max_bad_fraction" in str(caught.value) and not (tmp_path / "out").exists()
     counts, index, unmatched = build("object_cxr", downloads, tmp_path / "out", max_bad_fraction=0.34)
     assert index["image_id"].tolist() == ["00001.jpg", "08001.jpg"]
     assert unmatched.to_numpy().tolist() == [

@@ -5,7 +5,7 @@ def raw_files(source):
     """What a source's index is made from: the marker of the synthetic world, or the label files that are there."""
     if S.synthetic:
         return [P.truth]
-    return [str(path) for path in PLAN.label_files(source)]
+    return [str(path) for path in LABELS[source]]
 
 
 if S.synthetic:

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cmcgns.evaluation.cell import load_images, positions, prepare, write_run
+from cmcgns.errors import InputError
+from cmcgns.evaluation.cell import hashed, load_images, positions, prepare, write_run
 from cmcgns.evaluation.detect import fit_detector, predict_detections
 from cmcgns.evaluation.metrics import detection_metrics
 from cmcgns.images.store import ImageStore
@@ -20,14 +21,19 @@ CACHE_BYTES = 2 << 30  # of the trunk's maps, which never change; a small study 
 
 
 def relative_boxes(images: pd.DataFrame, store: ImageStore) -> list[np.ndarray]:
-    """Per image its boxes, (n, 4) x1, y1, x2, y2 as fractions of the original image, clipped to it."""
+    """Per image its boxes, (n, 4) x1, y1, x2, y2 as fractions of the original image, clipped to it.
+
+    Raises:
+        InputError: for a box that lies outside its image.
+    """
     places = store.placement(images["row"].to_numpy())
     scales = places[["width", "height", "width", "height"]].to_numpy(np.float64)
     boxes = []
-    for found, scale in zip(images["boxes"], scales, strict=True):
-        box = np.array(list(found), np.float64).reshape(-1, 4) / scale
-        box = box.clip(0, 1)
-        boxes.append(box[(box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1])])
+    for name, found, scale in zip(images["image_id"], images["boxes"], scales, strict=True):
+        box = (np.array(list(found), np.float64).reshape(-1, 4) / scale).clip(0, 1)
+        if ((box[:, 2] <= box[:, 0]) | (box[:, 3] <= box[:, 1])).any():
+            raise InputError("a box lies outside its image", row=hashed(name), remedy="correct it in the label file")
+        boxes.append(box)
     return boxes
 
 

@@ -226,10 +226,20 @@ class Plan:
         return {"methods": [[m, p] for m in self.settings.downstream.methods for p in self.phases(m)]}
 
     def label_files(self, source: str) -> list[Path]:
-        """The label files of a source that are there now."""
-        module = import_module(f"cmcgns.sources.{source}")
-        root = module.find(Path(self.paths.raw))
-        return module.label_files(root) if root else []
+        """The label files that a source's index is made from, those of them that are there now."""
+        from cmcgns.sources.groups import nih_map
+        from cmcgns.sources.index import WITH_RSNA_FILMS
+
+        module, raw = import_module(f"cmcgns.sources.{source}"), Path(self.paths.raw)
+        root = module.find(raw)
+        if root is None:
+            return []
+        version = {"version": self.settings.sources.covidx_version} if source == "covidx" else {}
+        files = module.label_files(root, **version)
+        if source in WITH_RSNA_FILMS:
+            chosen = self.settings.sources.rsna_groups or nih_map(raw)
+            files += [Path(chosen)] if chosen else []
+        return list(dict.fromkeys(files))
 
 
 @cache

@@ -8,7 +8,9 @@ import pandas as pd
 
 from cmcgns.errors import InputError
 from cmcgns.files import read_json
+from cmcgns.sources import source
 from cmcgns.sources.csvs import read_strings, refuse
+from cmcgns.sources.folders import find_file
 
 NIH_MAP = "pneumonia-challenge-dataset-mappings_2018.json"
 _REMEDY = f"give a CSV with the columns image and group, or {NIH_MAP}"
@@ -38,6 +40,13 @@ def read_groups(groups: pd.DataFrame | str | Path) -> pd.Series:
     refuse(table["image"].duplicated(), path, "an image has two groups", "one group an image", _REMEDY)
     refuse((table == "").any(axis=1), path, "an image or a group is blank", "both filled", _REMEDY)
     return table.set_index("image")["group"]
+
+
+def nih_map(raw: Path) -> Path | None:
+    """The public map, where it lies beside the RSNA labels in the folder of downloads."""
+    rsna = source("rsna")
+    root = rsna.find(raw)
+    return find_file(root, (NIH_MAP,)) if root else None
 
 
 def resolve(images: pd.Series, groups: pd.Series, path: Path) -> pd.Series:

@@ -12,9 +12,11 @@ from cmcgns.errors import InputError
 from cmcgns.files import sha256_file, write_parquet
 from cmcgns.sources import source
 from cmcgns.sources.csvs import among
+from cmcgns.sources.groups import nih_map
 from cmcgns.sources.schema import validate
 from cmcgns.sources.versions import count, identify
 
+WITH_RSNA_FILMS = ("rsna", "covidx")  # their patients are known through the NIH map only
 NO_FILE, NO_ROW = "label row without its file", "file without a label row"
 
 
@@ -31,7 +33,7 @@ def build_index(
 
     Args:
         raw: the folder of downloads.
-        max_bad_fraction: share of the needed images that may be missing (`quarantine.max_bad_fraction`).
+        max_bad_fraction: share of the needed images that may be missing (`sources.max_bad_fraction`).
         options: of the source's `read`.
 
     Returns:
@@ -50,6 +52,8 @@ def build_index(
             expected=f"one of {', '.join(module.FOLDERS)} (in any case)",
             remedy=f"get it from {module.WHERE}",
         )
+    if name in WITH_RSNA_FILMS and options.get("groups") is None:
+        options["groups"] = nih_map(raw)
     labels = validate(name, module.read(root, **options))
     version, _ = identify(name, count(name, labels))
     index, rest = match(labels, module.image_files(root))
@@ -121,5 +125,5 @@ def _refuse_if_too_few(labels: pd.DataFrame, rest: pd.DataFrame, root: Path, max
         f"{len(missing):,} of {needed:,} images are missing, for example {example}",
         file=root,
         expected=f"at most {max_bad_fraction:.2%} missing",
-        remedy="complete the download, or raise quarantine.max_bad_fraction to go on without them",
+        remedy="complete the download, or raise sources.max_bad_fraction to go on without them",
     )

@@ -128,9 +128,9 @@ def pneumothorax(chest: Chest, layers: Layers, finding: Finding) -> np.ndarray:
         edge = 1 - power(u) - power((y - 0.12) / shrunk)
         rim = step(-edge, 0.05) * lung.field * fade * (lung.t > 0.17)
         layers.texture *= 1 - rim
-        layers.air += 0.22 * rim * lung.air
+        layers.air += 0.34 * rim * lung.air
         line = bump(edge / 0.055) * lung.field * fade * (lung.t > 0.17)
-        layers.bright += 0.16 * line
+        layers.bright += 0.20 * line
         seen = np.maximum(seen, rim * (lung.air > 0.25))
     return seen > 0.5
 
