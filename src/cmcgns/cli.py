@@ -103,16 +103,17 @@ def doctor(
 def reports_extract(
     reports: Annotated[Path, typer.Argument(help="Folder of reports, or the zip as downloaded.")],
     out: Annotated[Path, typer.Option(help="Parquet file to write, a row a study.")],
-    profile: Profile = "paper",
+    profile: Annotated[
+        str | None, typer.Option(help="A profile of params.yaml; the paper's rules if none.")
+    ] = None,
     settings: SettingsText = None,
 ) -> None:
     """Cut reports into sections and sentences, and filter them."""
     from cmcgns.reports.extract import extract
     from cmcgns.sources.mimic_cxr import find_reports
 
-    _counts(
-        "studies", extract(find_reports(reports) or reports, out, **_settings(settings, profile, "reports"))
-    )
+    values = _settings(settings, profile, "reports") if settings or profile else {}
+    _counts("studies", extract(find_reports(reports) or reports, out, **values))
 
 
 @app.command()
@@ -209,8 +210,11 @@ def pretrain(
     settings: SettingsText = None,
 ) -> None:
     """Train one phase of one method, resuming where a killed run stopped."""
+    from cmcgns.pipeline import gpu
     from cmcgns.training.run import pretrain as train
 
+    values = _settings(settings, profile, "pretrain", method=method, phase=phase)
+    gpu.claim(values["pretraining"]["devices"])
     paths = Paths(profile)
     files = {
         "store": paths.store("mimic_cxr"),
@@ -224,7 +228,7 @@ def pretrain(
         phase=phase,
         start=Path(start) if start else None,
         files={name: Path(file) for name, file in files.items()},
-        settings=_settings(settings, profile, "pretrain", method=method, phase=phase),
+        settings=values,
         code=code,
         out=Path(paths.phase(method, phase)),
         progress=_say,
@@ -250,7 +254,9 @@ def export_trunk(
 def features(trunk: str, source: str, profile: Profile = "demo", settings: SettingsText = None) -> None:
     """Encode a source's images with a frozen trunk, for linear probes."""
     from cmcgns.evaluation.encode import write_features
+    from cmcgns.pipeline import gpu
 
+    gpu.claim()
     paths = Paths(profile)
     write_features(
         trunk=Path(paths.trunk(trunk)),
@@ -274,8 +280,10 @@ def finetune(
     """Train and test one head on one frozen trunk: one run of one cell."""
     from importlib import import_module
 
+    from cmcgns.pipeline import gpu
     from cmcgns.pipeline.plan import Plan
 
+    gpu.claim()
     task, source = pair.split("-", 1)
     paths, trunk = Paths(profile), Plan.trunk(method, seed)
     files = {

@@ -14,6 +14,8 @@ rule features:
         settings=PLAN.params("features"),
         code=PLAN.code("features"),
     threads: S.downstream.threads
+    resources:
+        gpu=1,
     shell:
         "cmcgns features {wildcards.trunk} {wildcards.source} --profile {S.profile}"
         " --settings {params.settings:q} > {log} 2>&1"
@@ -48,6 +50,8 @@ for task in TABLES.values():
             code=PLAN.code(task),
             pair=f"{task}-{{source}}",
         threads: S.downstream.threads
+        resources:
+            gpu=1,
         shell:
             "cmcgns finetune {params.pair} --method {wildcards.method} --fraction {wildcards.fraction}"
             " --seed {wildcards.seed} --scheme {PLAN.scheme} --profile {S.profile}"

@@ -19,6 +19,8 @@ rule pretrain:
         settings=lambda wc: PLAN.params("pretrain", method=wc.method, phase=wc.phase),
         code=lambda wc: PLAN.code("pretrain", method=wc.method),
     threads: S.pretraining.threads
+    resources:
+        gpu=S.pretraining.devices,
     shell:
         "cmcgns pretrain {wildcards.method} {wildcards.phase} --profile {S.profile} --start '{input.start}'"
         " --scheme {PLAN.scheme} --code {params.code} --settings {params.settings:q} > {log} 2>&1"

@@ -7,13 +7,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 from rich.console import Console
 from rich.markdown import Markdown
 
 from cmcgns.errors import InputError
+from cmcgns.pipeline.gpu import devices
 from cmcgns.pipeline.plan import TABLES, Plan
 from cmcgns.reporting.tables import NUMERALS
+from cmcgns.sources.mimic_cxr import find_reports
 
 TITLES = {1: "linear classification", 2: "object detection", 3: "segmentation"}
 
@@ -34,6 +37,7 @@ def reproduce(profile: str, *, raw: Path | None, cores: int | None, dry_run: boo
         )
     plan = Plan.load(profile)
     link_raw(plan, raw)
+    check_raw(plan)
     Path(".snakemake").mkdir(exist_ok=True)
     with Path(".snakemake/cmcgns.lock").open("w") as lock:
         try:
@@ -44,9 +48,11 @@ def reproduce(profile: str, *, raw: Path | None, cores: int | None, dry_run: boo
                 remedy="wait for it, or work in another clone",
             ) from None
         # Snakemake's own lock outlives a kill; ours does not, and while we hold it nobody else runs.
-        _snakemake(profile, "--unlock", quiet=True)
+        _snakemake(profile, "--unlock", lock=lock, quiet=True)
         arguments = ["--cores", str(cores or "all")] + (["--dry-run"] if dry_run else [])
-        code = _snakemake(profile, *arguments)
+        if gpus := len(devices()):
+            arguments += ["--resources", f"gpu={gpus}"]
+        code = _snakemake(profile, *arguments, lock=lock)
     if code == 0 and not dry_run:
         show(plan)
     return code
@@ -80,6 +86,23 @@ def link_raw(plan: Plan, raw: Path | None) -> None:
         )
 
 
+def check_raw(plan: Plan) -> None:
+    """Raise before anything runs if a source that the profile reads is not among the downloads."""
+    if plan.settings.synthetic:
+        return
+    raw = Path(plan.paths.raw)
+    missing = [source for source in plan.sources() if not plan.label_files(source)]
+    if "mimic_cxr" in plan.sources() and not find_reports(raw):
+        missing.append("the reports of mimic_cxr")
+    if missing:
+        raise InputError(
+            f"not among the downloads: {', '.join(missing)}",
+            file=raw,
+            expected="the folders of docs/reproducing.md",
+            remedy=f"see `cmcgns doctor {raw}`, or take their pairs out of downstream.pairs in your profile",
+        )
+
+
 def show(plan: Plan) -> None:
     """Print the tables and the path of the report."""
     console = Console(width=None if sys.stdout.isatty() else 160)
@@ -92,7 +115,8 @@ def show(plan: Plan) -> None:
     console.print(f"\nReport: {plan.paths.report}")
 
 
-def _snakemake(profile: str, *arguments: str, quiet: bool = False) -> int:
+def _snakemake(profile: str, *arguments: str, lock: IO[str], quiet: bool = False) -> int:
+    """Run Snakemake; it inherits the lock, so that an orphan of a killed run still holds it."""
     command = [sys.executable, "-m", "snakemake", "--config", f"profile={profile}", *arguments]
     sink = subprocess.DEVNULL if quiet else None
     return subprocess.run(

@@ -1,0 +1,61 @@
+"""A GPU of its own for each job: Snakemake only counts them, a lock file a device says which is free."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import IO
+
+_held: list[IO[str]] = []  # open for the life of the process; the kernel frees them, after a kill as well
+
+
+def devices() -> list[str]:
+    """The GPUs this process may use, by the names CUDA_VISIBLE_DEVICES takes."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name]
+    try:
+        query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()
+    except (OSError, subprocess.CalledProcessError):
+        return []
+
+
+def claim(count: int = 1, folder: Path | None = None) -> list[str]:
+    """Wait for `count` free GPUs, hold them until this process ends, and show it no others.
+
+    Nothing is claimed on a machine without a GPU, or where Slurm has already chosen.
+
+    Args:
+        folder: of the lock files, on a local disk.
+
+    Returns:
+        The devices held.
+    """
+    found = devices()
+    if not found or "SLURM_JOB_ID" in os.environ:
+        return []
+    count = min(count, len(found))
+    folder = folder or Path(tempfile.gettempdir()) / f"cmcgns-gpu-{os.getuid()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        taken: dict[str, IO[str]] = {}
+        for name in found:
+            lock = (folder / f"{name.replace('/', '_')}.lock").open("w")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                taken[name] = lock
+            except BlockingIOError:
+                lock.close()
+            if len(taken) == count:
+                _held.extend(taken.values())
+                os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
+                return list(taken)
+        for lock in taken.values():  # all or nothing, so that two jobs of two GPUs cannot wait for each other
+            lock.close()
+        time.sleep(0.2 + 0.3 * random.random())  # no result depends on it
