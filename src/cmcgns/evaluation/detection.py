@@ -32,7 +32,9 @@ def relative_boxes(images: pd.DataFrame, store: ImageStore) -> list[np.ndarray]:
     for name, found, scale in zip(images["image_id"], images["boxes"], scales, strict=True):
         box = (np.array(list(found), np.float64).reshape(-1, 4) / scale).clip(0, 1)
         if ((box[:, 2] <= box[:, 0]) | (box[:, 3] <= box[:, 1])).any():
-            raise InputError("a box lies outside its image", row=hashed(name), remedy="correct it in the label file")
+            raise InputError(
+                "a box lies outside its image", row=hashed(name), remedy="correct it in the label file"
+            )
         boxes.append(box)
     return boxes
 

@@ -16,16 +16,14 @@ from cmcgns.evaluation.segment import fit_segmenter, predict_masks
 from cmcgns.images.place import resize_area
 from cmcgns.images.transforms import shift_scale_rotate, to_network
 from cmcgns.models.image import build_trunk
-from cmcgns.sources.siim import decode_rle
-
-SIIM_SHAPE = (1024, 1024)  # run lengths count pixels of this image, whatever the file's size
+from cmcgns.sources.siim import MASK_SHAPE, decode_rle
 
 
 def siim_mask(rle: list[str], size: int) -> np.ndarray:
     """The union of an image's masks, area-averaged to (size, size) uint8: soft at the edges."""
-    mask = np.zeros(SIIM_SHAPE, bool)
+    mask = np.zeros(MASK_SHAPE, bool)
     for text in rle:
-        mask |= decode_rle(text, SIIM_SHAPE)
+        mask |= decode_rle(text, MASK_SHAPE)
     return resize_area(mask.astype(np.uint8) * 255, size, size)
 
 
