@@ -36,12 +36,10 @@ Scheme = Annotated[str, typer.Option(help="Split scheme: paper or audited.")]
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit status; an `InputError` ends in one message."""
     try:
-        app(arguments, standalone_mode=False)
+        result = app(arguments, standalone_mode=False)  # gives back the status of `typer.Exit`
     except InputError as error:
         print(f"cmcgns: {error}", file=sys.stderr)
         return 1
-    except typer.Exit as stop:
-        return stop.exit_code
     except typer.Abort:
         return 130
     except Exception as error:  # Typer's own usage errors know how to show themselves
@@ -49,7 +47,7 @@ def run(arguments: list[str]) -> int:
             error.show()
             return 2
         raise
-    return 0
+    return result if isinstance(result, int) else 0
 
 
 def _settings(text: str | None, profile: str, step: str, **which: Any) -> dict[str, Any]:
@@ -93,6 +91,8 @@ def doctor(
     from cmcgns.reporting.doctor import render
     from cmcgns.sources.doctor import examine
 
+    if not raw.is_dir():
+        raise InputError("the folder of downloads does not exist", file=raw)
     findings = examine(raw)
     _say(json.dumps(findings, indent=1, default=str) if json_output else render(findings))
     if any(entry["status"] != "ok" for entry in findings):
