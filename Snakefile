@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 
 from snakemake.utils import min_version
 
@@ -53,6 +54,6 @@ rule all:
 
 
 onstart:
-    warm = f"/tmp/cmcgns-warm-{os.getuid()}-{os.getpid()}.sock"
+    warm = os.path.join(tempfile.gettempdir(), f"cmcgns-warm-{os.getuid()}-{os.getpid()}.sock")
     os.environ["CMCGNS_WARM"] = warm
     subprocess.Popen([sys.executable, "-m", "cmcgns.pipeline.warm", warm, str(os.getpid())])

@@ -1,5 +1,12 @@
 # Image-report pairs -> weights of each phase -> the image encoder that downstream runs read.
 
+# Several devices are several processes, each with its own Python.
+LAUNCH = (
+    f"env -u CMCGNS_WARM torchrun --standalone --nproc-per-node {S.pretraining.devices} --no-python "
+    if S.pretraining.devices > 1
+    else ""
+)
+
 
 rule pretrain:
     input:
@@ -22,7 +29,7 @@ rule pretrain:
     resources:
         gpu=S.pretraining.devices,
     shell:
-        "cmcgns pretrain {wildcards.method} {wildcards.phase} --profile {S.profile} --start '{input.start}'"
+        "{LAUNCH}cmcgns pretrain {wildcards.method} {wildcards.phase} --profile {S.profile} --start '{input.start}'"
         " --scheme {PLAN.scheme} --code {params.code} --settings {params.settings:q} > {log} 2>&1"
 
 

@@ -29,7 +29,7 @@ def devices() -> list[str]:
 def claim(count: int = 1, folder: Path | None = None) -> list[str]:
     """Wait for `count` free GPUs, hold them until this process ends, and show it no others.
 
-    Nothing is claimed on a machine without a GPU, or where Slurm has already chosen.
+    Nothing is claimed on a machine without a GPU, or where Slurm or torchrun has already chosen.
 
     Args:
         folder: of the lock files, on a local disk.
@@ -38,7 +38,7 @@ def claim(count: int = 1, folder: Path | None = None) -> list[str]:
         The devices held.
     """
     found = devices()
-    if not found or "SLURM_JOB_ID" in os.environ:
+    if not found or {"SLURM_JOB_ID", "LOCAL_RANK"} & os.environ.keys():
         return []
     count = min(count, len(found))
     folder = folder or Path(tempfile.gettempdir()) / f"cmcgns-gpu-{os.getuid()}"

@@ -74,6 +74,7 @@ def train_phase(
     """
     fabric = Fabric(accelerator="auto", devices=devices, precision=training["precision"])
     fabric.launch()
+    say = progress if fabric.is_global_zero else (lambda text: None)
     size = training["batch_size_per_device"]
     state, saved = State(), _resumable(out / "resume.pt", identity)
     unused = {id(parameter) for parameter in objective.unused_parameters(phase)}
@@ -91,7 +92,7 @@ def train_phase(
         objective.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         state = State(**json.loads(saved["state"]))
-        progress(f"{phase}: resumed at epoch {state.epoch + 1}, batch {state.batch}")
+        say(f"{phase}: resumed at epoch {state.epoch + 1}, batch {state.batch}")
     per_epoch = max(
         1, len(epoch_order(train, seed=seed, key=(phase, 0), pairing=pairing)) // (size * devices)
     )
@@ -151,7 +152,7 @@ def train_phase(
         row |= validate(model, objective, valid, fabric, phase=phase, size=size, seed=seed)
         row["pairs_per_second"] = done * size * fabric.world_size / (time.monotonic() - began)
         state.history.append(row)
-        progress(_line(phase, row, training["epochs"]))
+        say(_line(phase, row, training["epochs"]))
         if row["valid_loss"] <= state.best and fabric.is_global_zero:
             save_weights(objective, out / "best.safetensors")
         state.best = min(state.best, row["valid_loss"])
