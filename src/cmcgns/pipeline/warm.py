@@ -21,7 +21,15 @@ from pathlib import Path
 from typing import Any
 
 VARIABLE = "CMCGNS_WARM"
-LIBRARIES = ("torch", "torchvision", "transformers", "pandas", "lightning_fabric", "safetensors.torch")
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "transformers.models.bert.modeling_bert",
+    "segmentation_models_pytorch",
+    "lightning_fabric",
+    "safetensors.torch",
+    "pandas",
+)
 
 
 def delegate(arguments: list[str]) -> int | None:
