@@ -67,6 +67,13 @@ def test_a_wrong_key_type_or_range_is_refused_by_name(tmp_path, keys, value, nam
         load(changed(tmp_path, keys, value), "paper")
 
 
+def test_a_misspelt_section_is_named_before_the_one_it_leaves_missing(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(PARAMS.read_text().replace("\nimages:", "\nimagess:", 1))
+    with pytest.raises(InputError, match="imagess: unknown key"):
+        load(path, "paper")
+
+
 def test_an_unknown_profile_and_a_missing_file_are_told():
     with pytest.raises(InputError, match="no profile named 'dmo'"):
         load(PARAMS, "dmo")

@@ -355,7 +355,8 @@ def _numbers(value: Any) -> Any:
 
 
 def _as_input_error(error: ValidationError, path: str | Path, profile: str, overlay: dict) -> InputError:
-    first, others = error.errors()[0], error.error_count() - 1
+    # A misspelt key is unknown and leaves another one missing: the unknown one is what was typed.
+    first, *others = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     keys = [str(part) for part in first["loc"]]
     position, inside = overlay, bool(overlay)
     for key in keys:
@@ -367,5 +368,5 @@ def _as_input_error(error: ValidationError, path: str | Path, profile: str, over
     )
     if first["type"] == "missing":
         problem = "the key is missing"
-    more = f" ({others} more like this)" if others else ""
+    more = f" ({len(others)} more faults)" if others else ""
     return InputError(f"{name}: {problem}{more}", file=path, remedy="see the comments in params.yaml")
