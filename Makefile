@@ -38,4 +38,4 @@ lint: setup
 
 # What the demo made; the environment and other profiles stay.
 clean:
-	rm -rf data/demo results/demo logs/demo .snakemake
+	rm -rf data/demo results/demo logs/demo

@@ -10,7 +10,7 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 from cmcgns.errors import InputError
-from cmcgns.pipeline.plan import FRACTIONS, TABLES, Plan
+from cmcgns.pipeline.plan import TABLES, Plan
 
 try:
     PLAN = Plan.load(config.get("profile", "demo"))
@@ -56,4 +56,6 @@ rule all:
 onstart:
     warm = os.path.join(tempfile.gettempdir(), f"cmcgns-warm-{os.getuid()}-{os.getpid()}.sock")
     os.environ["CMCGNS_WARM"] = warm
-    subprocess.Popen([sys.executable, "-m", "cmcgns.pipeline.warm", warm, str(os.getpid())])
+    # Out of the terminal's reach: it ends, and its jobs with it, when Snakemake is gone.
+    command = [sys.executable, "-m", "cmcgns.pipeline.warm", warm, str(os.getpid())]
+    subprocess.Popen(command, start_new_session=True)

@@ -90,3 +90,5 @@ def test_a_source_that_is_not_there_stops_the_study_before_it_runs(tmp_path, mon
 def test_wrong_usage_is_status_2(capsys):
     assert run(["finetune"]) == 2
     assert run(["no-such-command"]) == 2
+    assert run(["images", "rnsa"]) == 2
+    assert run(["table", "4"]) == 2

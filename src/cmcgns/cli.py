@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from cmcgns.errors import InputError
 from cmcgns.pipeline.paths import Paths
+from cmcgns.settings import PAIRS
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +27,7 @@ app = typer.Typer(
 reports_app = typer.Typer(no_args_is_help=True, help="Radiology reports: sections, sentences, filters.")
 app.add_typer(reports_app, name="reports")
 
+Source = Literal["mimic_cxr", "chexpert", "rsna", "covidx", "siim", "object_cxr"]
 Profile = Annotated[str, typer.Option(help="Which profile of params.yaml.")]
 SettingsText = Annotated[
     str | None, typer.Option("--settings", help="JSON; taken from params.yaml if not given.")
@@ -117,7 +119,7 @@ def reports_extract(
 
 
 @app.command()
-def index(source: str, profile: Profile = "demo", settings: SettingsText = None) -> None:
+def index(source: Source, profile: Profile = "demo", settings: SettingsText = None) -> None:
     """Read a source's label files into its index table, and match rows and files."""
     from cmcgns.sources.index import build_index
 
@@ -129,7 +131,9 @@ def index(source: str, profile: Profile = "demo", settings: SettingsText = None)
 
 
 @app.command()
-def images(source: str, profile: Profile = "demo", settings: SettingsText = None, workers: int = 1) -> None:
+def images(
+    source: Source, profile: Profile = "demo", settings: SettingsText = None, workers: int = 1
+) -> None:
     """Decode a source's frontal images once, into its memory-mapped store."""
     from importlib import import_module
 
@@ -146,7 +150,7 @@ def images(source: str, profile: Profile = "demo", settings: SettingsText = None
 
 @app.command()
 def split(
-    source: str, scheme: Scheme = "audited", profile: Profile = "demo", settings: SettingsText = None
+    source: Source, scheme: Scheme = "audited", profile: Profile = "demo", settings: SettingsText = None
 ) -> None:
     """Split a source's usable images into train, valid and test."""
     from cmcgns.splits.write import write_split
@@ -165,7 +169,7 @@ def split(
 
 @app.command()
 def subset(
-    source: str,
+    source: Source,
     seed: int = 0,
     scheme: Scheme = "audited",
     profile: Profile = "demo",
@@ -201,11 +205,12 @@ def tokenize(profile: Profile = "demo", settings: SettingsText = None) -> None:
 
 @app.command()
 def pretrain(
-    method: str,
-    phase: str,
+    method: Literal["cm_cgns"],
+    phase: Literal["stage1", "stage2"],
     start: Annotated[str, typer.Option(help="Weights of the phase before; empty for the first.")] = "",
     scheme: Scheme = "audited",
     code: Annotated[str, typer.Option(help="Fingerprint of the code, for resuming.")] = "",
+    checkpoint_minutes: Annotated[float, typer.Option(help="How often to save for resuming.")] = 10,
     profile: Profile = "demo",
     settings: SettingsText = None,
 ) -> None:
@@ -231,6 +236,7 @@ def pretrain(
         settings=values,
         code=code,
         out=Path(paths.phase(method, phase)),
+        checkpoint_minutes=checkpoint_minutes,
         progress=_say,
     )
 
@@ -251,7 +257,7 @@ def export_trunk(
 
 
 @app.command()
-def features(trunk: str, source: str, profile: Profile = "demo", settings: SettingsText = None) -> None:
+def features(trunk: str, source: Source, profile: Profile = "demo", settings: SettingsText = None) -> None:
     """Encode a source's images with a frozen trunk, for linear probes."""
     from cmcgns.evaluation.encode import write_features
     from cmcgns.pipeline import gpu
@@ -269,7 +275,7 @@ def features(trunk: str, source: str, profile: Profile = "demo", settings: Setti
 
 @app.command()
 def finetune(
-    pair: Annotated[str, typer.Argument(help="Task and data set, such as detection-rsna.")],
+    pair: Annotated[Literal[PAIRS], typer.Argument(help="Task and data set, such as detection-rsna.")],
     method: Annotated[str, typer.Option(help="Pre-training method.")],
     fraction: Annotated[int, typer.Option(help="Per cent of the training labels.")],
     seed: int = 0,
@@ -311,7 +317,11 @@ def finetune(
 
 
 @app.command()
-def table(number: int, profile: Profile = "demo", settings: SettingsText = None) -> None:
+def table(
+    number: Annotated[int, typer.Argument(min=1, max=3)],
+    profile: Profile = "demo",
+    settings: SettingsText = None,
+) -> None:
     """Collect the metrics of all runs into one of the paper's tables."""
     from cmcgns.reporting.tables import write_table
 

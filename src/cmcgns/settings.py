@@ -307,6 +307,8 @@ def _settings(base: dict, overlay: dict, path: str | Path, profile: str) -> Sett
 
 def _check_partial(settings: Settings) -> None:
     """Validate the dictionaries that change part of a section: presets and overrides."""
+    if list(settings.cm_cgns.training) != ["stage1", "stage2"]:
+        raise InputError("cm_cgns.training: wrong phases", expected="stage1, then stage2")
     objective = settings.cm_cgns.objective.model_dump(mode="json")
     _validate(CMCGNSObjective, objective | settings.cm_cgns.official, ("cm_cgns", "official"))
     heads = {"classification": Classification, "detection": Detection, "segmentation": Segmentation}
@@ -319,6 +321,13 @@ def _check_partial(settings: Settings) -> None:
         if not known:
             expected = f"{', '.join(PAIRS)}, or one of them with -1, -10 or -100"
             raise InputError(f"{'.'.join(where)}: not a pair", expected=expected)
+        if (
+            shared := {"views", "augmentation"} & change.keys()
+        ):  # features are made once for all fractions and seeds
+            raise InputError(
+                f"{'.'.join(where)}: {min(shared)} cannot differ between runs",
+                remedy="change it in downstream.classification",
+            )
         task = key.split("-")[0]
         _validate(heads[task], getattr(settings.downstream, task).model_dump(mode="json") | change, where)
 

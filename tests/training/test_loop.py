@@ -114,7 +114,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("stop_at", [2, 5, 7])
+@pytest.mark.parametrize("stop_at", [2, 3, 5, 7])
 def test_a_killed_run_continues_to_the_same_bytes(tmp_path, monkeypatch, stop_at):
     train(tmp_path / "whole")
     real, calls = loop.total_loss, 0
@@ -136,6 +136,17 @@ def test_a_killed_run_continues_to_the_same_bytes(tmp_path, monkeypatch, stop_at
     said = []
     train(tmp_path / "cut", progress=said.append)
     assert said[0] == f"stage1: resumed at epoch {stop_at // 3 + 1}, batch {stop_at % 3}"
+    for file in ("best.safetensors", "last.safetensors", "history.csv"):
+        assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
+
+
+def test_a_resumed_run_whose_best_weights_are_gone_starts_again(tmp_path):
+    objective, _ = train(tmp_path / "whole")
+    (tmp_path / "cut").mkdir()
+    state = loop.State(epoch=1, history=[{"epoch": 1}], best=0.0)
+    checkpoint = {"identity": "x", "model": objective.state_dict(), "optimizer": {}, "state": state.dumps()}
+    torch.save(checkpoint, tmp_path / "cut/resume.pt")
+    train(tmp_path / "cut")
     for file in ("best.safetensors", "last.safetensors", "history.csv"):
         assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
 

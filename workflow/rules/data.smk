@@ -5,7 +5,7 @@ def raw_files(source):
     """What a source's index is made from: the marker of the synthetic world, or the label files that are there."""
     if S.synthetic:
         return [P.truth]
-    return [str(path) for path in LABELS[source]]
+    return [str(path) for path in LABELS.get(source, [])]
 
 
 if S.synthetic:
@@ -20,7 +20,7 @@ if S.synthetic:
             code=PLAN.code("synthesize"),
         threads: workflow.cores
         shell:
-            "cmcgns synthesize --profile {S.profile} --settings {params.settings:q} > {log} 2>&1"
+            "cmcgns synthesize --profile {S.profile} --workers {threads} --settings {params.settings:q} > {log} 2>&1"
 
 
 rule extract_reports:
@@ -63,6 +63,7 @@ rule images:
     params:
         settings=PLAN.params("images"),
         code=PLAN.code("images"),
+    threads: max(1, (workflow.cores or 1) // 4)
     shell:
         "cmcgns images {wildcards.source} --profile {S.profile} --workers {threads} --settings {params.settings:q} > {log} 2>&1"
 

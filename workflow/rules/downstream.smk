@@ -21,6 +21,10 @@ rule features:
         " --settings {params.settings:q} > {log} 2>&1"
 
 
+# Without stored views a probe encodes fresh crops itself.
+CACHED = S.downstream.classification.views > 0
+
+
 def trunk(wc):
     return PLAN.trunk(wc.method, wc.seed)
 
@@ -32,7 +36,7 @@ for task in TABLES.values():
             f"finetune_{task}"
         input:
             lambda wc: P.trunk(trunk(wc)),
-            lambda wc, task=task: P.features(trunk(wc), wc.source) if task == "classification" else [],
+            lambda wc, task=task: P.features(trunk(wc), wc.source) if task == "classification" and CACHED else [],
             P.store("{source}"),
             P.store_table("{source}"),
             P.index("{source}"),

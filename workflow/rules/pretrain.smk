@@ -30,7 +30,7 @@ rule pretrain:
         gpu=S.pretraining.devices,
     shell:
         "{LAUNCH}cmcgns pretrain {wildcards.method} {wildcards.phase} --profile {S.profile} --start '{input.start}'"
-        " --scheme {PLAN.scheme} --code {params.code} --settings {params.settings:q} > {log} 2>&1"
+        " --checkpoint-minutes {S.pretraining.checkpoint_minutes} --scheme {PLAN.scheme} --code {params.code} --settings {params.settings:q} > {log} 2>&1"
 
 
 rule export_trunk:

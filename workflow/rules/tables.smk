@@ -10,7 +10,9 @@ def metrics_of(number):
 rule table:
     input:
         lambda wc: metrics_of(int(wc.number)),
+        "src/cmcgns/reporting/paper_tables.csv",
     output:
+        details=P.table("{number}", "details.csv"),
         csv=P.table("{number}", "csv"),
         md=P.table("{number}", "md"),
         tex=P.table("{number}", "tex"),
@@ -27,7 +29,8 @@ rule table:
 
 rule report:
     input:
-        [P.table(n, "csv") for n in TABLES],
+        [P.table(n, e) for n in TABLES for e in ("csv", "details.csv")],
+        "src/cmcgns/reporting/templates/report.html.j2",
         [f"{P.phase(m, p)}/history.csv" for m in S.downstream.methods for p in PLAN.phases(m)],
     output:
         P.report,

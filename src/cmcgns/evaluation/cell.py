@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +61,13 @@ def write_run(
 ) -> dict[str, Any]:
     """Write `predictions.parquet` (the test images) and then `metrics.json`, which marks the run as done.
 
-    Ids are hashed: image names and patients of credentialed data do not belong into results.
+    Ids are hashed with the source's index as the key: image names and patients of credentialed data do not belong into
+    results, and without the data the hashes cannot be tried out.
     """
     test = images.iloc[positions(images, "test")]
-    identity = {
-        "image": test["image_id"].map(hashed).to_numpy(),
-        "group": test["group_id"].map(hashed).to_numpy(),
-    }
+    key = sha256_file(files["index"])
+    ids = {"image": "image_id", "group": "group_id"}
+    identity = {name: [hashed(value, key) for value in test[column]] for name, column in ids.items()}
     write_parquet(pd.DataFrame(identity | predictions), out / "predictions.parquet")
     counts = {f"n_{name}": len(positions(images, name)) for name in ("train", "valid", "test")}
     document = metrics | counts | {"history": history, "split_sha256": sha256_file(files["split"])}
@@ -74,6 +75,6 @@ def write_run(
     return {key: document[key] for key in ("metric", "primary", *counts)}
 
 
-def hashed(name: str) -> str:
+def hashed(name: str, key: str) -> str:
     """16 hex digits in place of an id."""
-    return hashlib.sha256(name.encode()).hexdigest()[:16]
+    return hmac.new(key.encode(), name.encode(), hashlib.sha256).hexdigest()[:16]

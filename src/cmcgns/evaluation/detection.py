@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from cmcgns.errors import InputError
-from cmcgns.evaluation.cell import hashed, load_images, positions, prepare, write_run
+from cmcgns.evaluation.cell import load_images, positions, prepare, write_run
 from cmcgns.evaluation.detect import fit_detector, predict_detections
 from cmcgns.evaluation.metrics import detection_metrics
 from cmcgns.images.store import ImageStore
@@ -32,9 +32,7 @@ def relative_boxes(images: pd.DataFrame, store: ImageStore) -> list[np.ndarray]:
     for name, found, scale in zip(images["image_id"], images["boxes"], scales, strict=True):
         box = (np.array(list(found), np.float64).reshape(-1, 4) / scale).clip(0, 1)
         if ((box[:, 2] <= box[:, 0]) | (box[:, 3] <= box[:, 1])).any():
-            raise InputError(
-                "a box lies outside its image", row=hashed(name), remedy="correct it in the label file"
-            )
+            raise InputError(f"a box of {name} lies outside the image", remedy="correct it in the label file")
         boxes.append(box)
     return boxes
 

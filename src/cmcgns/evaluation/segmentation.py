@@ -87,7 +87,7 @@ def run_cell(
     )
     test = positions(images, "test")
     predicted = predict_masks(trunk, head, load, test, threshold=threshold, **shared)
-    counts = mask_counts(predicted, masks[test] / 255)
+    counts = mask_counts(predicted, masks[test] > 127)
     values = dice_metrics(counts)
     metrics = {
         "metric": "Dice",

@@ -14,7 +14,6 @@ from cmcgns.pipeline.paths import Paths
 from cmcgns.settings import Settings, canonical, load
 
 TABLES = {1: "classification", 2: "detection", 3: "segmentation"}
-FRACTIONS = (1, 10, 100)
 
 # What stage 1 neither builds nor computes: changing it must not run stage 1 again.
 STAGE2_ONLY = {"mask_unit", "mask_ratio", "mask_in_eval", "lambda_re", "stage2_losses"}
@@ -177,7 +176,11 @@ class Plan:
 
     def _pretrain(self, method: str, phase: str) -> dict[str, Any]:
         whole = self._json("encoders", "pretraining", "cm_cgns")
-        general = {k: v for k, v in whole["pretraining"].items() if k != "final_checkpoint"}
+        general = {
+            k: v
+            for k, v in whole["pretraining"].items()
+            if k not in ("final_checkpoint", "checkpoint_minutes")
+        }
         images = {"size": self.settings.images.size, "resize": self.settings.images.resize}
         objective = self.settings.objective()
         return {

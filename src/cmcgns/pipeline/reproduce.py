@@ -47,7 +47,7 @@ def reproduce(profile: str, *, raw: Path | None, cores: int | None, dry_run: boo
                 "another reproduction is running in this folder",
                 remedy="wait for it, or work in another clone",
             ) from None
-        # Snakemake's own lock outlives a kill; ours does not, and while we hold it nobody else runs.
+        # Snakemake's own lock outlives a kill; ours does not, and while we hold it no other `reproduce` runs.
         _snakemake(profile, "--unlock", lock=lock, quiet=True)
         arguments = ["--cores", str(cores or "all")] + (["--dry-run"] if dry_run else [])
         if gpus := len(devices()):
@@ -119,6 +119,6 @@ def _snakemake(profile: str, *arguments: str, lock: IO[str], quiet: bool = False
     """Run Snakemake; it inherits the lock, so that an orphan of a killed run still holds it."""
     command = [sys.executable, "-m", "snakemake", "--config", f"profile={profile}", *arguments]
     sink = subprocess.DEVNULL if quiet else None
-    return subprocess.run(
-        command, stdout=sink, stderr=sink, env=os.environ | {"PYTHONUNBUFFERED": "1"}
-    ).returncode
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    fds = [lock.fileno()]
+    return subprocess.run(command, stdout=sink, stderr=sink, env=environment, pass_fds=fds).returncode

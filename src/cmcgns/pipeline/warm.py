@@ -47,8 +47,10 @@ def delegate(arguments: list[str]) -> int | None:
         socket.send_fds(connection, [b"\0"], [0, 1, 2])
         connection.sendall(json.dumps(request).encode() + b"\n")
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        answer = connection.recv(16)
-    return int(answer) if answer else 1
+        with suppress(ConnectionError):
+            answer = connection.recv(16)
+            return int(answer) if answer else 1
+    return 1
 
 
 def serve(address: str, parent: int) -> None:
@@ -65,7 +67,11 @@ def serve(address: str, parent: int) -> None:
         ready, _, _ = select.select([listener, *children.values()], [], [], 0.05 if children else 1.0)
         if listener in ready:
             connection, _ = listener.accept()
-            request, descriptors = _receive(connection)
+            try:
+                request, descriptors = _receive(connection)
+            except (OSError, ValueError):  # the client died while it was asking
+                connection.close()
+                continue
             pid = os.fork()
             if pid == 0:
                 listener.close()
@@ -102,6 +108,7 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
 def _child(request: dict[str, Any], descriptors: list[int]) -> None:
     """Become the job: its descriptors, directory and environment, then the ordinary command line."""
     os.setsid()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files are removed
     code = 1
     try:
         for number, descriptor in enumerate(descriptors):
@@ -113,6 +120,8 @@ def _child(request: dict[str, Any], descriptors: list[int]) -> None:
         from cmcgns.cli import run
 
         code = run(request["arguments"])
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
     except Exception:
         traceback.print_exc()
     finally:
@@ -122,7 +131,7 @@ def _child(request: dict[str, Any], descriptors: list[int]) -> None:
 
 
 def _reap(pid: int) -> int:
-    """Wait for a job that was told to stop; it has ten seconds to save its state."""
+    """Wait for a job that was told to stop; after ten seconds it is killed."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         done, _ = os.waitpid(pid, os.WNOHANG)

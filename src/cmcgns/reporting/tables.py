@@ -50,7 +50,6 @@ COLUMNS = [
     "paper_mean",
     "paper_std",
 ]
-FRACTIONS = (1, 10, 100)
 
 
 class Cell(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import Any
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -76,7 +78,10 @@ def train_phase(
     fabric.launch()
     say = progress if fabric.is_global_zero else (lambda text: None)
     size = training["batch_size_per_device"]
+    running_best = out / "resume-best.safetensors"
     state, saved = State(), _resumable(out / "resume.pt", identity)
+    if saved and json.loads(saved["state"])["history"] and not running_best.exists():
+        saved = None  # its best weights are lost: only a whole run gives them back
     unused = {id(parameter) for parameter in objective.unused_parameters(phase)}
     for parameter in objective.parameters():
         parameter.requires_grad_(id(parameter) not in unused)
@@ -142,7 +147,8 @@ def train_phase(
                 optimizer.zero_grad(set_to_none=True)
             _accumulate(state.sums, {"loss": total, **terms}, step)
             state.batch += 1
-            if closes and time.monotonic() - saved_at > 60 * checkpoint_minutes:
+            timed = time.monotonic() - saved_at > 60 * checkpoint_minutes
+            if closes and timed and state.batch < per_epoch:  # the end of an epoch has its own
                 checkpoint()
                 saved_at = time.monotonic()
         done = state.batch - first
@@ -154,7 +160,7 @@ def train_phase(
         state.history.append(row)
         say(_line(phase, row, training["epochs"]))
         if row["valid_loss"] <= state.best and fabric.is_global_zero:
-            save_weights(objective, out / "best.safetensors")
+            save_weights(objective, running_best)
         state.best = min(state.best, row["valid_loss"])
         state.epoch, state.batch, state.sums = state.epoch + 1, 0, {}
         checkpoint()
@@ -165,6 +171,7 @@ def train_phase(
         history = pd.DataFrame(state.history)
         write_text(out / "speed.csv", history[["epoch", "pairs_per_second"]].to_csv(index=False))
         write_text(out / "history.csv", history.drop(columns="pairs_per_second").to_csv(index=False))
+        running_best.replace(out / "best.safetensors")
         (out / "resume.pt").unlink()
     return state.history
 
@@ -180,7 +187,7 @@ def validate(
     size: int,
     seed: int,
 ) -> dict[str, float]:
-    """Mean loss terms over the validation pairs, and the last batch's statistics; changes nothing in the model."""
+    """Means of loss terms and statistics over the validation batches; changes nothing in the model."""
     model.eval()
     order = torch.arange(len(valid)).numpy()
     sums: dict[str, float] = {}
@@ -215,7 +222,7 @@ def load_weights(objective: Objective, path: Path) -> None:
     """
     try:
         objective.load_state_dict(load_file(path), strict=True)
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"the weights do not fit the model: {reason}", file=path, remedy="run the phase again"
@@ -252,7 +259,7 @@ def _resumable(path: Path, identity: str) -> dict[str, Any] | None:
         return None
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, OSError):
+    except (RuntimeError, EOFError, ValueError, OSError, pickle.UnpicklingError):
         return None  # half a file: start the phase again, as if it had not been there
     return saved if saved["identity"] == identity else None
 

@@ -48,6 +48,7 @@ def pretrain(
     settings: dict[str, Any],
     code: str,
     out: Path,
+    checkpoint_minutes: float = 10,
     progress: Callable[[str], None] = print,
 ) -> None:
     """Train one phase of one method into the folder `out`.
@@ -81,7 +82,7 @@ def pretrain(
         out=out,
         identity=_identity(files, settings, code),
         devices=general["devices"],
-        checkpoint_minutes=general["checkpoint_minutes"],
+        checkpoint_minutes=checkpoint_minutes,
         progress=progress,
     )
 
