@@ -15,6 +15,7 @@ from cmcgns.pipeline.plan import TABLES, Plan
 try:
     PLAN = Plan.load(config.get("profile", "demo"))
     LABELS = {} if PLAN.settings.synthetic else {source: PLAN.label_files(source) for source in PLAN.sources()}
+    REPORTS = [] if PLAN.settings.synthetic else PLAN.report_files()
 except InputError as error:
     sys.exit(f"cmcgns: {error}")
 P = PLAN.paths

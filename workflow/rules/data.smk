@@ -26,6 +26,7 @@ if S.synthetic:
 rule extract_reports:
     input:
         raw_files("mimic_cxr"),
+        REPORTS,
     output:
         P.reports,
     log:

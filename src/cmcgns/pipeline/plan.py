@@ -228,6 +228,13 @@ class Plan:
     def _report(self) -> dict[str, Any]:
         return {"methods": [[m, p] for m in self.settings.downstream.methods for p in self.phases(m)]}
 
+    def report_files(self) -> list[Path]:
+        """The reports' zip, if they lie there as downloaded; a folder's many files are taken as never changed."""
+        from cmcgns.sources.mimic_cxr import find_reports
+
+        found = find_reports(Path(self.paths.raw))
+        return [found] if found and found.is_file() else []
+
     def label_files(self, source: str) -> list[Path]:
         """The label files that a source's index is made from, those of them that are there now."""
         from cmcgns.sources.groups import nih_map

@@ -84,9 +84,7 @@ def serve(address: str, parent: int) -> None:
             if done:
                 with suppress(OSError):
                     connection.sendall(str(_exit_code(status)).encode())
-            elif (
-                connection in ready
-            ):  # the request has been read, so there is nothing but the end: the client is gone
+            elif connection in ready:  # nothing but the end can come after the request: the client is gone
                 with suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGTERM)
                 done = _reap(pid)
