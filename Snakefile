@@ -10,6 +10,7 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 from cmcgns.errors import InputError
+from cmcgns.methods import METHODS
 from cmcgns.pipeline.plan import TABLES, Plan
 
 try:
@@ -30,9 +31,9 @@ os.environ.setdefault("PYTHONHASHSEED", "0")
 wildcard_constraints:
     source="|".join(PLAN.sources()),
     scheme="[a-z]+",
-    method="[a-z_]+",
+    arm=r"[a-z0-9_.=+-]+",
     phase="[a-z0-9]+",
-    trunk="[a-z_]+(-seed[0-9]+)?",
+    trunk=r"[a-z0-9_.=+-]+",
     task="[a-z]+",
     pair="[a-z]+-[a-z_]+",
     fraction="[0-9]+",
@@ -50,8 +51,8 @@ rule all:
     default_target: True
     input:
         P.report,
-        [P.table(n, e) for n in TABLES for e in ("csv", "md", "tex")],
-        [f"{P.cell(c.method, c.pair, c.fraction, c.seed)}/metrics.json" for c in PLAN.cells()],
+        [P.table(name, e) for name in PLAN.tables() for e in ("csv", "md", "tex")],
+        [f"{P.cell(c.arm, c.pair, c.fraction, c.seed)}/metrics.json" for c in PLAN.cells()],
 
 
 onstart:

@@ -91,4 +91,4 @@ def test_wrong_usage_is_status_2(capsys):
     assert run(["finetune"]) == 2
     assert run(["no-such-command"]) == 2
     assert run(["images", "rnsa"]) == 2
-    assert run(["table", "4"]) == 2
+    assert run(["table", "7"]) == 2

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import copy
+import inspect
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 
 from cmcgns.errors import InputError
-from cmcgns.settings import CMCGNSObjective, canonical, load
+from cmcgns.files import canonical
+from cmcgns.methods import METHODS
+from cmcgns.objectives.cm_cgns import CMCGNS, OFFICIAL
+from cmcgns.settings import load, share_out
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 PROFILES = ("paper", "demo", "ci", "real")
@@ -36,9 +41,10 @@ def test_the_base_is_the_paper():
     settings = load(PARAMS, "paper")
     assert settings.encoders.image.arch == "resnet50"
     assert settings.encoders.text.name == "emilyalsentzer/Bio_ClinicalBERT"
-    assert [settings.cm_cgns.training[p].epochs for p in ("stage1", "stage2")] == [10, 20]
-    assert settings.cm_cgns.training["stage1"].lr == 1e-5
-    objective = settings.objective()
+    stages = [settings.training("cm_cgns", phase) for phase in ("stage1", "stage2")]
+    assert [stage["epochs"] for stage in stages] == [10, 20]
+    assert [(stage["lr"], stage["optimizer"]) for stage in stages] == [(1e-5, "adam")] * 2
+    objective = settings.objective("cm_cgns")
     assert (objective["tau_global"], objective["tau_local"], objective["mu"]) == (0.01, 0.01, 3.0)
     assert (objective["bml_alpha"], objective["bml_beta"], objective["lambda_re"]) == (0.2, 0.5, 10.0)
     assert settings.downstream.fractions == [1, 10, 100]
@@ -50,10 +56,27 @@ def test_the_base_is_the_paper():
         ("imagse", {}, "imagse"),
         ("images/size", "224", "images.size"),
         ("images/size", 100, "images.size"),
-        ("cm_cgns/training/stage1/lr", 0, "cm_cgns.training.stage1.lr"),
-        ("cm_cgns/training/stage1/lr", "fast", "cm_cgns.training.stage1.lr"),
-        ("cm_cgns/objective/mask_unit", "pixel", "cm_cgns.objective.mask_unit"),
-        ("cm_cgns/official/tau_globl", 1.0, "cm_cgns.official.tau_globl"),
+        ("pretraining/training/lr", 0, "pretraining.training.lr"),
+        ("pretraining/training/lr", "fast", "pretraining.training.lr"),
+        ("pretraining/augmentation", "crops", "pretraining.augmentation"),
+        ("methods/cm_cgns/objective/mask_unit", "pixel", "methods.cm_cgns.objective.mask_unit"),
+        (
+            "methods/cm_cgns/presets/official/objective",
+            {"tau_globl": 1.0},
+            "methods.cm_cgns.presets.official.objective.tau_globl",
+        ),
+        (
+            "methods/cm_cgns/presets/paper/training/stage1/lr",
+            -1.0,
+            "training.stage1.lr",
+        ),
+        ("methods/cm_cgns/presets/matched", {"training": {"stage3": {}}}, "matched.training.stage3"),
+        ("methods/cm_cgns/shares", {"stage1": 1.0}, "methods.cm_cgns.shares"),
+        ("methods/cm_cgnss", {}, "methods.cm_cgnss"),
+        ("ablation/variants/mir", {"clusterin": False}, "ablation.variants.mir.clusterin"),
+        ("ablation/of", "random", "ablation.of"),
+        ("sensitivity/grid/mu", [-1.0], "sensitivity.grid.mu"),
+        ("downstream/methods", ["randomm"], "downstream.methods.0"),
         ("downstream/seeds", [0, "1"], "downstream.seeds.1"),
         ("downstream/overrides/detection-rsna-1", {"lrr": 1.0}, "downstream.overrides.detection-rsna-1.lrr"),
         ("downstream/overrides/detection-rsnaa", {"lr": 1.0}, "downstream.overrides.detection-rsnaa"),
@@ -84,7 +107,7 @@ def test_an_unknown_profile_and_a_missing_file_are_told():
 def test_a_number_as_dvc_writes_it_is_a_number(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text(PARAMS.read_text().replace("lr: 1.0e-5 ", "lr: 9e-05 "))
-    assert load(path, "paper").cm_cgns.training["stage1"].lr == 9e-5
+    assert load(path, "paper").training("cm_cgns", "stage1")["lr"] == 9e-5
 
 
 def test_overrides_reach_one_pair_and_fraction_only():
@@ -94,29 +117,55 @@ def test_overrides_reach_one_pair_and_fraction_only():
 
 
 def test_preset_official_changes_what_it_names_and_nothing_else(tmp_path):
-    paper = load(PARAMS, "paper").objective()
-    settings = load(changed(tmp_path, "cm_cgns/preset", "official"), "paper")
-    differing = {key for key, value in settings.objective().items() if value != paper[key]}
-    assert differing == set(settings.cm_cgns.official)
+    paper = load(PARAMS, "paper").objective("cm_cgns")
+    settings = load(changed(tmp_path, "pretraining/preset", "official"), "paper")
+    differing = {key for key, value in settings.objective("cm_cgns").items() if value != paper[key]}
+    assert differing == set(settings.preset("cm_cgns").objective)
 
 
-def test_the_settings_are_the_objective_s_parameters():
-    import inspect
+def test_under_matched_all_methods_have_one_recipe_and_the_same_image_passes(tmp_path):
+    settings = load(changed(tmp_path, "pretraining/preset", "matched"), "paper")
+    common = settings.pretraining.training.model_dump(mode="json")
+    for name in settings.methods:
+        phases = [settings.training(name, phase) for phase in METHODS[name].phases]
+        assert sum(phase["epochs"] for phase in phases) * METHODS[name].views == common["epochs"]
+        for phase in phases:
+            assert {key for key in phase if phase[key] != common[key]} <= {"epochs"}
+        assert settings.preset(name).image_weights is None
 
-    from cmcgns.objectives.cm_cgns import CMCGNS, OFFICIAL
 
-    parameters = {
-        name: p.default
-        for name, p in inspect.signature(CMCGNS.__init__).parameters.items()
-        if p.kind is p.KEYWORD_ONLY
-    }
-    assert set(CMCGNSObjective.model_fields) == set(parameters) - {"image_size", "seed"}
-    settings = load(PARAMS, "paper")
-    given = settings.objective()
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.objective])
+def test_the_settings_are_the_objective_s_parameters(name):
+    module, kind = METHODS[name].objective.split(".")
+    objective = getattr(import_module(f"cmcgns.objectives.{module}"), kind)
+    parameters = inspect.signature(objective.__init__).parameters.values()
+    own = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"image_size", "seed"}
+    assert set(METHODS[name].parameters.model_fields) == own
+    assert (METHODS[name].phases, METHODS[name].views) == (objective.phases, objective.views)
+    assert METHODS[name].text == (objective.text != "none")
+
+
+def test_the_paper_s_values_are_the_objective_s_defaults():
+    parameters = inspect.signature(CMCGNS.__init__).parameters
+    given = load(PARAMS, "paper").objective("cm_cgns")
     for name in set(given) - {"kmeans_start", "decoder_widths"}:
-        assert given[name] == parameters[name], name
-    assert settings.cm_cgns.official == OFFICIAL
+        assert given[name] == parameters[name].default, name
+    assert load(PARAMS, "paper").methods["cm_cgns"].presets["official"].objective == OFFICIAL
 
 
 def test_canonical_text_does_not_depend_on_order():
     assert canonical({"b": 1, "a": [1, 2.0]}) == canonical({"a": [1, 2.0], "b": 1}) == '{"a":[1,2.0],"b":1}'
+
+
+@pytest.mark.parametrize(
+    ("total", "shares", "epochs"),
+    [
+        (30, [1, 2], [10, 20]),
+        (15, [1], [15]),
+        (150, [20, 30, 100], [20, 30, 100]),
+        (7, [5, 2], [5, 2]),
+        (2, [1, 1, 8], [1, 1, 2]),
+    ],
+)
+def test_epochs_are_shared_out_over_phases(total, shares, epochs):
+    assert share_out(total, shares) == epochs

@@ -200,13 +200,26 @@ def tokenize(profile: Profile = "demo", settings: SettingsText = None) -> None:
     _say(f"{count} reports tokenised")
 
 
-# -- training ------------------------------------------------------------------------------------------------------
+# -- methods and training ------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def methods(
+    profile: Annotated[str, typer.Option(help="Whose parameters to show.")] = "paper",
+    json_output: Annotated[bool, typer.Option("--json", help="For a machine, with every parameter.")] = False,
+) -> None:
+    """List the arms of the comparison: what they learn from, their presets and where those come from."""
+    from cmcgns.pipeline.plan import Plan
+    from cmcgns.reporting.methods import as_json, as_table
+
+    settings = Plan.load(profile).settings
+    _say(json.dumps(as_json(settings), indent=1)) if json_output else as_table(settings)
 
 
 @app.command()
 def pretrain(
-    method: Literal["cm_cgns"],
-    phase: Literal["stage1", "stage2"],
+    arm: Annotated[str, typer.Argument(help="A method, or a variant such as cm_cgns-baseline.")],
+    phase: Annotated[str, typer.Argument(help="stage1, stage2, ...")],
     start: Annotated[str, typer.Option(help="Weights of the phase before; empty for the first.")] = "",
     scheme: Scheme = "audited",
     code: Annotated[str, typer.Option(help="Fingerprint of the code, for resuming.")] = "",
@@ -218,7 +231,7 @@ def pretrain(
     from cmcgns.pipeline import gpu
     from cmcgns.training.run import pretrain as train
 
-    values = _settings(settings, profile, "pretrain", method=method, phase=phase)
+    values = _settings(settings, profile, "pretrain", arm=arm, phase=phase)
     gpu.claim(values["pretraining"]["devices"])
     paths = Paths(profile)
     files = {
@@ -226,16 +239,17 @@ def pretrain(
         "store_table": paths.store_table("mimic_cxr"),
         "index": paths.index("mimic_cxr"),
         "split": paths.split("mimic_cxr", scheme),
-        "tokens": paths.tokens,
     }
+    if "text" in values["encoders"]:
+        files["tokens"] = paths.tokens
     train(
-        method=method,
+        arm=arm,
         phase=phase,
         start=Path(start) if start else None,
         files={name: Path(file) for name, file in files.items()},
         settings=values,
         code=code,
-        out=Path(paths.phase(method, phase)),
+        out=Path(paths.phase(arm, phase)),
         checkpoint_minutes=checkpoint_minutes,
         progress=_say,
     )
@@ -276,7 +290,7 @@ def features(trunk: str, source: Source, profile: Profile = "demo", settings: Se
 @app.command()
 def finetune(
     pair: Annotated[Literal[PAIRS], typer.Argument(help="Task and data set, such as detection-rsna.")],
-    method: Annotated[str, typer.Option(help="Pre-training method.")],
+    arm: Annotated[str, typer.Option(help="A method, or a variant such as cm_cgns-baseline.")],
     fraction: Annotated[int, typer.Option(help="Per cent of the training labels.")],
     seed: int = 0,
     scheme: Scheme = "audited",
@@ -291,7 +305,7 @@ def finetune(
 
     gpu.claim()
     task, source = pair.split("-", 1)
-    paths, trunk = Paths(profile), Plan.trunk(method, seed)
+    paths, trunk = Paths(profile), Plan.trunk(arm, seed)
     files = {
         "trunk": paths.trunk(trunk),
         "store": paths.store(source),
@@ -308,7 +322,7 @@ def finetune(
         seed=seed,
         files={name: Path(file) for name, file in files.items()},
         settings=_settings(settings, profile, "finetune", pair=pair, fraction=fraction),
-        out=Path(paths.cell(method, pair, fraction, seed)),
+        out=Path(paths.cell(arm, pair, fraction, seed)),
     )
     _say(json.dumps(metrics))
 
@@ -318,14 +332,17 @@ def finetune(
 
 @app.command()
 def table(
-    number: Annotated[int, typer.Argument(min=1, max=3)],
+    name: Annotated[Literal["1", "2", "3", "4", "sensitivity"], typer.Argument()],
     profile: Profile = "demo",
     settings: SettingsText = None,
 ) -> None:
-    """Collect the metrics of all runs into one of the paper's tables."""
+    """Collect the metrics of all runs into one of the paper's tables, or the sensitivity study."""
     from cmcgns.reporting.tables import write_table
 
-    write_table(number, Paths(profile), **_settings(settings, profile, "table", number=number))
+    values = _settings(settings, profile, "table", name=name)
+    if not values["groups"]:
+        raise InputError(f"profile {profile!r} has no runs for this table", file="params.yaml")
+    write_table(name, Paths(profile), **values)
 
 
 @app.command()

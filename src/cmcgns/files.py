@@ -32,6 +32,11 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def canonical(value: Any) -> str:
+    """The one text of a JSON value: sorted keys, no blanks. Snakemake compares parameters as text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 `text` to `path`, atomically."""
     with atomic(path) as temporary:

@@ -6,21 +6,19 @@ unknown key, a wrong type or a value out of range before anything runs, naming t
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from cmcgns.errors import InputError
+from cmcgns.methods import METHODS
+from cmcgns.typed import Count, Fraction, NonNegative, Positive, Section
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-
+RECIPES = ("crop", "moco_v1", "moco_v2", "simclr", "simclr_cxr", "convirt", "clip", "prior")
+"""The augmentations of `images.augment`, which imports torch."""
 SOURCES = ("mimic_cxr", "chexpert", "rsna", "covidx", "siim", "object_cxr")
 PAIRS = (
     "classification-chexpert",
@@ -31,13 +29,6 @@ PAIRS = (
     "segmentation-siim",
     "segmentation-rsna",
 )
-ARMS = ("random", "imagenet", "cm_cgns")
-
-
-class Section(BaseModel):
-    """A block of `params.yaml`: nothing unknown, nothing converted in silence, nothing changed later."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Sources(Section):
@@ -92,21 +83,31 @@ class Training(Section):
     epochs: Count
     batch_size_per_device: Annotated[int, Field(ge=2)]
     accumulate: Count
-    optimizer: Literal["adam", "adamw"]
+    optimizer: Literal["adam", "adamw", "sgd", "lars"]
     lr: Positive
     warmup_start_lr: NonNegative
     warmup_epochs: NonNegative
+    schedule: Literal["cosine", "step", "constant"] = Field(description="after the warm-up")
+    milestones: tuple[Count, ...] = Field(strict=False, description="epochs after which step divides by 10")
     betas: tuple[Fraction, Fraction] = Field(strict=False)
     eps: Positive
+    momentum: Fraction = Field(description="of sgd and lars")
     weight_decay: NonNegative
+    decay_norm_and_bias: bool = Field(description="false: no decay on one-dimensional parameters")
     max_grad_norm: Positive | None
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 class Pretraining(Section):
-    """What the loop needs that no method changes."""
+    """The recipe common to all methods."""
 
+    preset: Literal["paper", "official", "matched"] = Field(
+        description="paper falls back to official for a method that the paper did not write"
+    )
     seed: int
+    augmentation: Literal[RECIPES]
+    training: Training
+    next_phase_from: Literal["last", "best"]
     pairing: Literal["image", "study_random"]
     final_checkpoint: Literal["best", "last"]
     checkpoint_minutes: Positive
@@ -114,71 +115,36 @@ class Pretraining(Section):
     threads: Count = Field(description="CPU threads of a pre-training job; a change changes the last digits")
 
 
-class KmeansStart(Section):
-    rule: Literal["mean_cos", "step", "z2_spread"]
-    threshold: float
-    min_step: Annotated[int, Field(ge=0)]
+class Preset(Section):
+    """What a preset changes for one method; under `matched` the common recipe holds for all that it does not name."""
+
+    image_weights: str | None = None
+    augmentation: Literal[RECIPES] | None = None
+    objective: dict[str, Any] = {}
+    training: dict[str, dict[str, Any]] = Field({}, description="per phase, laid over pretraining.training")
 
 
-class CMCGNSObjective(Section):
-    """Table 9 of the method specification: each alternative with a parameter name."""
-
-    dim: Count
-    heads: Count
-    local_layout: Literal["spatial", "channel_view"]
-    image_pool: Literal["attention", "mean"]
-    text_pool: Literal["attention", "mean"]
-    proj_type: Literal["linear", "mlp"]
-    tau_global: Positive
-    learnable_tau: bool
-    tau_local: Positive
-    global_reduction: Literal["sum", "mean"]
-    mask_same_study_negatives: bool
-    attn_input_norm: Literal["none", "l2"]
-    token_norm: bool
-    attn_share: bool
-    attn_bias: bool
-    clustering: bool
-    kmeans_mode: Literal["ema", "minibatch"]
-    num_clusters: Annotated[int, Field(ge=2)]
-    kmeans_lr: Fraction
-    kmeans_reduction: Literal["mean", "sum"]
-    kmeans_renorm: bool
-    kmeans_iters: Count
-    kmeans_init: Literal["chain", "kmeans++"]
-    kmeans_init_pool: Annotated[int, Field(ge=0)]
-    kmeans_start: KmeansStart
-    kmeans_reseed_after: Count | None
-    mu: NonNegative
-    hard_negative_form: Literal["prob_weight", "official_logit_product", "logit_offset"]
-    hard_negative_set: Literal["batch_second", "all_other_centroids", "own_second"]
-    exclude_own_cluster_from_hard_negatives: bool
-    exclude_false_negatives_from_denominator: bool
-    false_negative_rule: Literal["crossmodal_members", "text_assignment"]
-    bml_alpha: float
-    bml_beta: float
-    bml_reduction: Literal["fn_pairs", "all_pairs"]
-    bml_weight: NonNegative
-    report_bidirectional: bool
-    local_gather: bool
-    predictor_hidden: Count
-    mask_unit: Literal["position", "channel", "element"]
-    mask_ratio: Fraction
-    mask_in_eval: bool
-    decoder_widths: tuple[Count, ...] = Field(strict=False)
-    output_activation: Literal["tanh", "relu_tanh", "none"]
-    lambda_global: NonNegative
-    lambda_local: NonNegative
-    lambda_re: NonNegative
-    stage2_losses: Literal["all", "reconstruction", "no_reconstruction"]
+class MethodSettings(Section):
+    objective: dict[str, Any] = Field(description="parameters of the objective, checked by its schema")
+    shares: dict[str, Positive] = Field(description="phase -> its share of the epochs of the common recipe")
+    presets: dict[Literal["paper", "official", "matched"], Preset]
 
 
-class CMCGNS(Section):
-    preset: Literal["paper", "official"]
-    stage2_init: Literal["last", "best"]
-    training: dict[Literal["stage1", "stage2"], Training]
-    objective: CMCGNSObjective
-    official: dict[str, Any] = Field(description="what preset official sets in `objective`")
+class Ablation(Section):
+    """Table IV: variants of one method; a variant is what it changes in the objective."""
+
+    of: str
+    pairs: list[Literal[PAIRS]]
+    variants: dict[str, dict[str, Any]]
+
+
+class Sensitivity(Section):
+    """One parameter of the objective at a time, the others as they are."""
+
+    of: str
+    pairs: list[Literal[PAIRS]]
+    fractions: list[Literal[1, 10, 100]]
+    grid: dict[str, list[Any]]
 
 
 class Head(Section):
@@ -215,7 +181,7 @@ class Segmentation(Head):
 
 
 class Downstream(Section):
-    methods: list[Literal["random", "imagenet", "cm_cgns"]]
+    methods: list[Literal[tuple(METHODS)]]
     pairs: list[Literal[PAIRS]]
     fractions: list[Literal[1, 10, 100]] = Field(description="per cent of the training labels")
     seeds: list[int]
@@ -229,6 +195,20 @@ class Downstream(Section):
     precision: Literal["32-true", "bf16-mixed"]
     bootstrap: Annotated[int, Field(ge=0, description="resamples of the test set's patients for an interval")]
     threads: Count
+
+
+class Alignment(Section):
+    """What image-text models know without a head; a seed draws the sample that is evaluated."""
+
+    kinds: list[Literal["retrieval", "zero_shot", "grounding"]]
+    seeds: list[int]
+    gallery: Count = Field(description="pairs of a retrieval gallery")
+    batch_size: Count
+
+
+class Figures(Section):
+    kinds: list[Literal["attention", "tsne"]]
+    films: Count = Field(description="radiographs of an attention figure")
 
 
 class Synthetic(Section):
@@ -251,8 +231,12 @@ class Settings(Section):
     splits: Splits
     encoders: Encoders
     pretraining: Pretraining
-    cm_cgns: CMCGNS
+    methods: dict[Literal[tuple(m for m in METHODS if METHODS[m].phases)], MethodSettings]
+    ablation: Ablation
+    sensitivity: Sensitivity
     downstream: Downstream
+    alignment: Alignment
+    figures: Figures
     synthetic: Synthetic | None
 
     def head(self, pair: str, fraction: int) -> dict[str, Any]:
@@ -263,15 +247,29 @@ class Settings(Section):
             values |= self.downstream.overrides.get(key, {})
         return values
 
-    def objective(self) -> dict[str, Any]:
-        """CM-CGNS's parameters under the chosen preset."""
-        values = self.cm_cgns.objective.model_dump(mode="json")
-        return values | (self.cm_cgns.official if self.cm_cgns.preset == "official" else {})
+    def preset(self, method: str) -> Preset:
+        """The changes that the chosen preset makes for one method."""
+        presets = self.methods[method].presets
+        wanted = self.pretraining.preset
+        return presets[wanted] if wanted in presets else presets["official"]
+
+    def objective(self, method: str, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+        """A method's parameters under the chosen preset, with a variant's changes laid over."""
+        return self.methods[method].objective | self.preset(method).objective | (changes or {})
+
+    def training(self, method: str, phase: str) -> dict[str, Any]:
+        """A phase's training; without epochs of its own it has its share of the common recipe's image passes."""
+        common = self.pretraining.training.model_dump(mode="json")
+        shares, views = self.methods[method].shares, METHODS[method].views
+        epochs = share_out(common["epochs"] / views, list(shares.values()))
+        common["epochs"] = epochs[list(shares).index(phase)]
+        return common | self.preset(method).training.get(phase, {})
 
 
-def canonical(value: Any) -> str:
-    """The one text of a JSON value: sorted keys, no blanks. Snakemake compares parameters as text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+def share_out(total: float, shares: list[float]) -> list[int]:
+    """Whole numbers, at least 1 each, in the proportion of `shares` and, where possible, with the sum `total`."""
+    ends = [round(total * sum(shares[: i + 1]) / sum(shares)) for i in range(len(shares))]
+    return [max(1, end - start) for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def load(path: str | Path, profile: str) -> Settings:
@@ -307,10 +305,7 @@ def _settings(base: dict, overlay: dict, path: str | Path, profile: str) -> Sett
 
 def _check_partial(settings: Settings) -> None:
     """Validate the dictionaries that change part of a section: presets and overrides."""
-    if list(settings.cm_cgns.training) != ["stage1", "stage2"]:
-        raise InputError("cm_cgns.training: wrong phases", expected="stage1, then stage2")
-    objective = settings.cm_cgns.objective.model_dump(mode="json")
-    _validate(CMCGNSObjective, objective | settings.cm_cgns.official, ("cm_cgns", "official"))
+    _check_methods(settings)
     heads = {"classification": Classification, "detection": Detection, "segmentation": Segmentation}
     for key, change in settings.downstream.overrides.items():
         where = ("downstream", "overrides", key)
@@ -330,6 +325,39 @@ def _check_partial(settings: Settings) -> None:
             )
         task = key.split("-")[0]
         _validate(heads[task], getattr(settings.downstream, task).model_dump(mode="json") | change, where)
+
+
+def _check_methods(settings: Settings) -> None:
+    common = settings.pretraining.training.model_dump(mode="json")
+    for name, method in settings.methods.items():
+        where, schema = ("methods", name), METHODS[name].parameters
+        if tuple(method.shares) != METHODS[name].phases:
+            raise InputError(
+                f"{'.'.join(where)}.shares: wrong phases", expected=", ".join(METHODS[name].phases)
+            )
+        if not {"official", "matched"} <= method.presets.keys():
+            raise InputError(f"{'.'.join(where)}.presets: incomplete", expected="official and matched")
+        _validate(schema, method.objective, (*where, "objective"))
+        for preset, change in method.presets.items():
+            place = (*where, "presets", preset)
+            _validate(schema, method.objective | change.objective, (*place, "objective"))
+            for phase, training in change.training.items():
+                if phase not in METHODS[name].phases:
+                    raise InputError(f"{'.'.join(place)}.training.{phase}: no such phase of {name}")
+                _validate(Training, common | training, (*place, "training", phase))
+    for section in ("ablation", "sensitivity"):
+        of = getattr(settings, section).of
+        if of not in settings.methods:
+            raise InputError(f"{section}.of: {of!r} has no objective", expected=", ".join(settings.methods))
+    of = settings.ablation.of
+    for variant, change in settings.ablation.variants.items():
+        if not re.fullmatch("[a-z0-9_]+", variant):
+            raise InputError(f"ablation.variants.{variant}: not a name", expected="a-z, 0-9 and _")
+        _validate(METHODS[of].parameters, settings.objective(of, change), ("ablation", "variants", variant))
+    of = settings.sensitivity.of
+    for key, values in settings.sensitivity.grid.items():
+        for value in values:
+            _validate(METHODS[of].parameters, settings.objective(of, {key: value}), ("sensitivity", "grid"))
 
 
 def _validate(model: type[Section], values: dict[str, Any], where: tuple[str, ...]) -> None:

@@ -5,9 +5,19 @@ import math
 import numpy as np
 import pytest
 import torch
+import torchvision.transforms.functional as F
 from scipy import ndimage
 
-from cmcgns.images.transforms import center_crop, moco2, random_crop, shift_scale_rotate, to_network
+from cmcgns.images.transforms import (
+    affine,
+    center_crop,
+    gaussian_blur,
+    jitter,
+    random_crop,
+    resized_crop,
+    shift_scale_rotate,
+    to_network,
+)
 
 
 def generator(seed=0):
@@ -68,7 +78,7 @@ def test_shift_scale_rotate_without_range_is_the_identity():
 
 def test_shift_scale_rotate_agrees_with_scipy(monkeypatch):
     """A zoom of 1.1 and a turn of 10 degrees on a field that is not square."""
-    monkeypatch.setattr("cmcgns.images.transforms._uniform", lambda count, like, generator: torch.ones(count))
+    monkeypatch.setattr("cmcgns.images.transforms.uniform", lambda count, like, generator: torch.ones(count))
     batch = images(1, 41, 61).float()
     new, mask = shift_scale_rotate(batch, batch, generator(), p=2.0)
     angle = math.radians(10)
@@ -83,7 +93,7 @@ def test_shift_scale_rotate_agrees_with_scipy(monkeypatch):
 
 
 def test_positive_angles_turn_counter_clockwise(monkeypatch):
-    monkeypatch.setattr("cmcgns.images.transforms._uniform", lambda count, like, generator: torch.ones(count))
+    monkeypatch.setattr("cmcgns.images.transforms.uniform", lambda count, like, generator: torch.ones(count))
     batch = images(2, 32, 32)
     new, _ = shift_scale_rotate(batch, batch, generator(), scale=0.0, rotate=90.0, p=2.0)
     assert torch.equal(new, torch.rot90(batch, 1, (1, 2)))
@@ -99,32 +109,68 @@ def test_image_and_mask_move_alike():
     assert (new != square).flatten(1).any(1).all()
 
 
-def test_moco2_statistics():
-    ramp = torch.arange(64, dtype=torch.uint8).mul(2).add(60).expand(400, 48, 64).contiguous()
-    out = moco2(ramp, generator())
-    assert out.dtype == torch.uint8 and out.shape == ramp.shape
-    falling = out[:, 24, 8].int() > out[:, 24, 56].int()
-    assert 150 <= falling.sum() <= 250  # flipped with p 0.5
-    means = out.float().mean((1, 2))
-    unchanged = (means - ramp[0].float().mean()).abs() < 1.0
-    assert 50 <= unchanged.sum() <= 120  # p 0.2 left alone, and some factors near 1
-    assert means.min() > 0.55 * 123 and means.max() < 1.45 * 123
+def torchvision(function, batch, *parameters):
+    """torchvision's function on one image at a time, with the numbers that each has in `parameters`."""
+    rows = zip(batch, *(p.tolist() for p in parameters), strict=True)
+    return torch.cat([function(image[None], *row) for image, *row in rows])
 
 
-def test_moco2_is_a_function_of_the_generator_and_independent_over_the_batch():
-    batch = images(4, 32, 32)
-    assert torch.equal(moco2(batch, generator(1)), moco2(batch, generator(1)))
-    assert not torch.equal(moco2(batch, generator(1)), moco2(batch, generator(2)))
-    flat = torch.full((64, 16, 16), 100, dtype=torch.uint8)
-    levels = moco2(flat, generator())[:, 0, 0]
-    assert levels.unique().numel() > 20  # every image has its own brightness
-    assert torch.equal(moco2(flat, generator()), levels[:, None, None].expand_as(flat))  # flat stays flat
+def numbers(count, low, high, seed=0):
+    return low + (high - low) * torch.rand(count, generator=generator(seed))
 
 
-@pytest.mark.parametrize("sigma", [0.1, 0.7, 2.0])
-def test_blur_agrees_with_scipy(sigma):
-    from cmcgns.images.transforms import _blur
+def test_affine_agrees_with_torchvision():
+    batch = images(8, 41, 60).float()
+    zoom, angle = numbers(8, 0.6, 1.5), numbers(8, -3, 3, 1)
+    pixels = torch.randint(-9, 10, (8, 2), generator=generator(2))
+    expected = torchvision(
+        # torchvision turns clockwise
+        lambda x, t, z, a: F.affine(x, -math.degrees(a), t, z, 0.0, F.InterpolationMode.BILINEAR),
+        batch, pixels, zoom, angle,
+    )  # fmt: skip
+    torch.testing.assert_close(
+        affine(batch, zoom, angle, pixels / torch.tensor([60, 41])), expected, atol=0.02, rtol=0
+    )
+    assert torch.equal(affine(batch, zoom, angle), affine(batch, zoom, angle, torch.zeros(8, 2)))
 
-    batch = images(3, 24, 30).float()
-    expected = [ndimage.gaussian_filter(x.numpy(), sigma, mode="mirror", radius=6) for x in batch]
-    np.testing.assert_allclose(_blur(batch, torch.full((3,), sigma)).numpy(), np.stack(expected), atol=1e-3)
+
+@pytest.mark.parametrize("size", [15, 40, 64])  # smaller and larger than most boxes
+def test_resized_crop_agrees_with_torchvision(size):
+    batch = images(12, 40, 48, seed=size)
+    height, width = (torch.randint(1, end, (12,), generator=generator(end)) for end in (41, 49))
+    height[0], width[0] = 40, 48
+    top, left = ((numbers(12, 0, 1, 3) * (n + 1 - x)).floor() for n, x in ((40, height), (48, width)))
+    out = resized_crop(batch, top, left, height.float(), width.float(), size)
+    expected = torchvision(
+        lambda x, *box: F.resized_crop(x, *map(int, box), [size, size], antialias=True),
+        batch.float(), top, left, height, width,
+    )  # fmt: skip
+    torch.testing.assert_close(out, expected, atol=1e-3, rtol=0)
+    whole = [torch.full((12,), float(n)) for n in (0, 0, 40, 40)]
+    assert torch.equal(resized_crop(batch[:, :, :40], *whole, 40), batch[:, :, :40].float())
+
+
+def test_jitter_agrees_with_torchvision():
+    batch = images(20).float()
+    brightness, contrast, first = numbers(20, 0, 2), numbers(20, 0, 2, 1), torch.arange(20) % 2 == 0
+
+    def one(x, brightness, contrast, first):
+        x = F.adjust_brightness(x, brightness) if first else F.adjust_contrast(x, contrast)
+        return F.adjust_contrast(x, contrast) if first else F.adjust_brightness(x, brightness)
+
+    expected = torchvision(one, batch / 255, brightness, contrast, first) * 255
+    out = jitter(batch, brightness, contrast, first)
+    torch.testing.assert_close(out, expected, atol=1e-3, rtol=0)
+    assert (out - jitter(batch, brightness, contrast, ~first)).abs().amax((1, 2)).median() > 1
+    assert torch.equal(batch, images(20).float())  # its argument is left alone
+
+
+def test_blur_agrees_with_torchvision_and_scipy():
+    batch, sigma = images(6, 24, 30).float(), torch.tensor([0.1, 0.3, 0.7, 1.0, 1.5, 2.0])
+    out = gaussian_blur(batch, sigma, 6)
+    torch.testing.assert_close(
+        out, torchvision(lambda x, s: F.gaussian_blur(x, [13, 13], [s, s]), batch, sigma), atol=1e-3, rtol=0
+    )
+    for x, s, blurred in zip(batch, sigma, out, strict=True):
+        expected = ndimage.gaussian_filter(x.numpy(), s.item(), mode="mirror", radius=6)
+        np.testing.assert_allclose(blurred.numpy(), expected, atol=1e-3)

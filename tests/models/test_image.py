@@ -21,11 +21,33 @@ def same_weights(a, b):
     )
 
 
-@pytest.mark.parametrize("arch,dim,parameters", [("resnet10", 512, 4.9), ("resnet18", 512, 11.2)])
+@pytest.mark.parametrize(
+    "arch,dim,parameters", [("resnet10", 512, 4.9), ("resnet18", 512, 11.2), ("resnet10_half", 256, 1.2)]
+)
 def test_small_trunks(arch, dim, parameters):
     trunk = build_trunk(arch, "random")
     assert feature_dim(trunk) == dim
     assert sum(p.numel() for p in trunk.parameters()) / 1e6 == pytest.approx(parameters, abs=0.05)
+
+
+def test_the_narrow_trunk_is_torchvisions_with_half_the_channels():
+    half, full = (build_trunk(arch, "random").state_dict() for arch in ("resnet10_half", "resnet10"))
+    halved = {
+        name: tuple(
+            size if i == 1 and name == "conv1.weight" or i > 1 else size // 2
+            for i, size in enumerate(w.shape)
+        )
+        for name, w in full.items()
+    }
+    assert {name: tuple(w.shape) for name, w in half.items()} == halved
+    # ReLU and He's rule with fan out: variance 2 / (9 * 256); torch's default would be 1 / (3 * 9 * 256)
+    assert half["layer4.0.conv2.weight"].var() == pytest.approx(2 / (9 * 256), rel=0.02)
+    maps = feature_maps(build_trunk("resnet10_half", "random").eval(), torch.zeros(1, 3, 128, 128))
+    assert {name: tuple(m.shape[1:]) for name, m in maps.items()} == {
+        "layer2": (64, 16, 16),
+        "layer3": (128, 8, 8),
+        "layer4": (256, 4, 4),
+    }
 
 
 def test_resnet50_has_the_published_shape():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from cmcgns.models.image import build_trunk
 from cmcgns.models.text import build_text_encoder
-from cmcgns.objectives.base import Batch
+from cmcgns.objectives.base import Batch, Objective
+from cmcgns.objectives.build import OBJECTIVES
 from cmcgns.objectives.cm_cgns import CMCGNS
 
 SIZES = {"hidden": 64, "layers": 2, "heads": 2, "vocab_size": 60, "max_positions": 40, "dropout": 0.0}
@@ -36,10 +38,14 @@ def make_objective(**options) -> CMCGNS:
 
 
 def make_batch(reports: Sequence[Sequence[int]] = REPORTS, *, pad: int = 0, seed: int = 0) -> Batch:
-    """One image of 4 x 4 random tiles and random tokens per report; `pad` more columns of padding than needed."""
+    """One image of 4 x 4 random tiles and random tokens per report; `pad` more columns of padding than needed.
+
+    Every third token continues the word before it. The second view is the first, shifted and darker.
+    """
     longest = max(sum(sentences) for sentences in reports) + 2 + pad
     token_ids = torch.zeros(len(reports), longest, dtype=torch.int64)
     sentence_index = torch.full_like(token_ids, -1)
+    word_index = torch.full_like(token_ids, -1)
     mask = torch.zeros(token_ids.shape, dtype=torch.bool)
     images: list[Tensor] = []
     for row, sentences in enumerate(reports):
@@ -50,10 +56,52 @@ def make_batch(reports: Sequence[Sequence[int]] = REPORTS, *, pad: int = 0, seed
         sentence_index[row, 1 : length + 1] = torch.arange(len(sentences)).repeat_interleave(
             torch.tensor(sentences)
         )
+        word_index[row, 1 : length + 1] = torch.tensor(
+            [i for n in sentences for i in [j % 3 != 2 for j in range(n)]]
+        ).cumsum(0) - 1
         mask[row, : length + 2] = True
         tiles = torch.rand(3, 4, 4, generator=draw) * 2 - 1
         images.append(tiles.repeat_interleave(16, 1).repeat_interleave(16, 2))
-    return Batch(torch.stack(images), token_ids, mask, sentence_index, torch.arange(len(reports)))
+    views = torch.stack(images)
+    return Batch(
+        views,
+        token_ids,
+        mask,
+        sentence_index,
+        word_index,
+        torch.arange(len(reports)),
+        second=views.roll(8, -1) * 0.8,
+    )
+
+
+TINY: dict[str, dict] = {
+    "moco": {"dim": 16, "queue_size": 64, "bn_splits": 1},
+    "moco_v2": {"dim": 16, "queue_size": 64, "bn_splits": 1, "head": "mlp", "tau": 0.2},
+    "simclr": {"dim": 16},
+    "lovt": {"dim": 16, "hidden": 24, "frozen_layers": 1},
+    # [CLS] of a random BERT hardly differs between texts; batch norm blows that up, and a low temperature its rounding
+    "mgca": {"dim": 32, "hidden": 64, "prototypes": 6, "word_slots": 14, "freeze_steps": 0, "tau_global": 0.5},
+    "prior": {
+        # with the official 0.01, 0.01 and 10, at the step size of a short test, all sentences fall into one prototype
+        "tau_global": 0.1, "tau_local": 0.1, "lambda_prototype": 1.0,
+        "dim": 32, "heads": 4, "prototypes": 24, "slots": 4,
+        "decoder_layers": 2, "decoder_heads": 4, "decoder_dropout": 0.0,
+    },
+    "cm_cgns": {"dim": 32, "heads": 4, "num_clusters": 4, "predictor_hidden": 16, "decoder_widths": (16, 16, 8, 8)},
+    "convirt": {"dim": 16, "hidden": 24, "frozen_layers": 1},
+    "clip": {"dim": 16},
+    "gloria": {"last_layers": 2, "chunk": 3},
+}
+"""Options that make each method small; what is not named keeps its default."""
+
+
+def make_method(name: str, **options) -> Objective:
+    """The method `name` over ResNet-10 at 64 px and a BERT of 2 x 64 without dropout."""
+    module, kind = OBJECTIVES[name].split(".")
+    objective = getattr(import_module(f"cmcgns.objectives.{module}"), kind)
+    trunk = build_trunk("resnet10", "random", seed=3)
+    text = None if objective.text == "none" else build_text_encoder("random", seed=3, config=SIZES)
+    return objective(trunk, text, **{"image_size": 64, "seed": 5, **TINY[name], **options})
 
 
 def revive(objective: CMCGNS) -> CMCGNS:
@@ -67,6 +115,12 @@ def revive(objective: CMCGNS) -> CMCGNS:
 def objective():
     """Builds a tiny `CMCGNS` from its options."""
     return lambda **options: revive(make_objective(**options))
+
+
+@pytest.fixture
+def method():
+    """Builds a tiny method from its name and options."""
+    return make_method
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def slices(plan: Plan) -> dict[str, str]:
         for step in ("index", "split", "subset"):
             found[f"{step} {source}"] = plan.params(step, source=source)
     for phase in plan.phases("cm_cgns"):
-        found[f"pretrain {phase}"] = plan.params("pretrain", method="cm_cgns", phase=phase)
+        found[f"pretrain {phase}"] = plan.params("pretrain", arm="cm_cgns", phase=phase)
     for trunk in ("random-seed0", "imagenet", "cm_cgns"):
         found[f"trunk {trunk}"] = plan.params("export_trunk", trunk=trunk)
     for pair in plan.settings.downstream.pairs:
@@ -46,9 +46,10 @@ def slices(plan: Plan) -> dict[str, str]:
         ("reports/max_tokens", 128, {"tokenize"}),
         ("splits/chexpert_valid_images", 4000, {"split chexpert"}),
         ("splits/siim_subset_of", "all", {"subset siim"}),
-        ("cm_cgns/objective/lambda_re", 5.0, {"pretrain stage2"}),
-        ("cm_cgns/objective/mu", 2.0, {"pretrain stage1", "pretrain stage2"}),
-        ("cm_cgns/training/stage2/epochs", 3, {"pretrain stage2"}),
+        ("methods/cm_cgns/objective/lambda_re", 5.0, {"pretrain stage2"}),
+        ("methods/cm_cgns/objective/mu", 2.0, {"pretrain stage1", "pretrain stage2"}),
+        ("methods/cm_cgns/presets/paper/training/stage2/epochs", 3, {"pretrain stage2"}),
+        ("methods/cm_cgns/presets/matched", {"objective": {"mu": 1.0}}, set()),
         ("pretraining/final_checkpoint", "last", set()),
         ("downstream/seeds", [0, 1, 2, 3, 4, 5], set()),
         ("downstream/imagenet_weights", "imagenet1k_v2", {"trunk imagenet"}),
@@ -73,10 +74,41 @@ def test_a_leaf_changes_the_slices_that_read_it_and_no_other(plan, tmp_path, key
     assert {name for name in before if before[name] != after[name]} == changed
 
 
-def test_the_runs_are_the_product_of_the_settings(plan):
+def test_the_runs_are_the_product_of_the_settings_and_the_ablation(plan):
     cells = list(plan.cells())
     d = plan.settings.downstream
-    assert len(cells) == len(set(cells)) == len(d.methods) * len(d.pairs) * len(d.fractions) * len(d.seeds)
+    product = len(d.methods) * len(d.pairs) * len(d.fractions) * len(d.seeds)
+    # three variants on two pairs; the full method is a run of Tables I and III already
+    assert len(cells) == len(set(cells)) == product + 3 * 2 * len(d.fractions) * len(d.seeds)
+
+
+def test_variants_share_the_phases_in_which_they_do_not_differ(plan):
+    assert plan.owner("cm_cgns-cgns", "stage1") == "cm_cgns"
+    assert (
+        plan.owner("cm_cgns-mir", "stage1") == plan.owner("cm_cgns-baseline", "stage1") == "cm_cgns-baseline"
+    )
+    last = {
+        plan.owner(arm, "stage2") for arm in ("cm_cgns", "cm_cgns-cgns", "cm_cgns-mir", "cm_cgns-baseline")
+    }
+    assert len(last) == 4
+    assert "/cm_cgns-baseline/stage1/" in plan.start("cm_cgns-mir", "stage2")
+
+
+def test_the_grid_adds_a_run_a_value_that_is_not_the_default(plan, tmp_path):
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree["sensitivity"] |= {
+        "pairs": ["classification-chexpert"],
+        "grid": {"mu": [1.0, 3.0], "mask_ratio": [0.7]},
+    }
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    grid = Plan.load("paper", path)
+    assert [arm for arm in grid.arms() if "=" in arm] == ["cm_cgns-mu=1.0", "cm_cgns-mask_ratio=0.7"]
+    assert grid.owner("cm_cgns-mask_ratio=0.7", "stage1") == "cm_cgns"
+    assert grid.owner("cm_cgns-mu=1.0", "stage1") == "cm_cgns-mu=1.0"
+    added = set(grid.cells()) - set(plan.cells())
+    assert {(c.arm, c.fraction) for c in added} == {("cm_cgns-mu=1.0", 10), ("cm_cgns-mask_ratio=0.7", 10)}
+    assert grid.groups("sensitivity")[-1] == ("cm_cgns", "classification-chexpert", 10)
 
 
 def test_a_random_start_has_a_trunk_a_seed_and_a_method_one():

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from cmcgns.errors import InputError
+from cmcgns.methods import METHODS
 from cmcgns.pipeline.paths import Paths
 from cmcgns.reporting import tables
 
-PAIRS = ["classification-chexpert"]
+PAIR = "classification-chexpert"
 
 
 def write_run(root: Path, method: str, fraction: int, seed: int, value: float | None) -> None:
@@ -30,9 +31,8 @@ def written(tmp_path, monkeypatch):
         write_run(tmp_path, "cm_cgns", 1, seed, value)
     write_run(tmp_path, "cm_cgns", 10, 0, 0.9)
     write_run(tmp_path, "cm_cgns", 100, 0, None)
-    tables.write_table(
-        1, Paths("t"), pairs=PAIRS, methods=["random", "cm_cgns"], fractions=[1, 10, 100], seeds=[0, 1, 2]
-    )
+    groups = [(arm, PAIR, fraction) for arm in ("random", "cm_cgns") for fraction in (1, 10, 100)]
+    tables.write_table("1", Paths("t"), groups=groups, seeds=[0, 1, 2])
     return {ending: Path(Paths("t").table(1, ending)) for ending in ("csv", "md", "tex", "details.csv")}
 
 
@@ -79,15 +79,36 @@ def test_a_metric_that_is_no_number_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path, "random", 1, 0, math.nan)
     with pytest.raises(InputError, match=r"metrics\.json: the metric is not a number"):
-        tables.write_table(1, Paths("t"), pairs=PAIRS, methods=["random"], fractions=[1], seeds=[0])
+        tables.write_table("1", Paths("t"), groups=[("random", PAIR, 1)], seeds=[0])
 
 
 def test_the_paper_s_numbers_are_complete():
     rows = tables.paper_rows()
     assert [sum(r["table"] == t for r in rows) for t in ("I", "II", "III", "IV")] == [108, 72, 72, 24]
-    assert {r["method"] for r in rows if r["table"] != "IV"} == set(tables.METHODS.values())
+    assert {r["method"] for r in rows if r["table"] != "IV"} == {method.title for method in METHODS.values()}
+    assert {r["method"] for r in rows if r["table"] == "IV"} == set(tables.ABLATION.values())
     assert {r["dataset"] for r in rows} == set(tables.DATASETS.values())
 
 
 def test_equal_values_share_a_rank():
     assert tables._ranks([3.0, None, 5.0, 3.0, 1.0]) == [2, None, 1, 2, 3]
+
+
+def test_the_ablation_has_the_paper_s_names_and_a_variant_of_ours_comes_after_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path, "cm_cgns-mir", 1, 0, 0.5)
+    write_run(tmp_path, "cm_cgns-mine", 1, 0, 0.25)
+    groups = [("cm_cgns-mir", PAIR, 1), ("cm_cgns-mine", PAIR, 1)]
+    tables.write_table("4", Paths("t"), groups=groups, seeds=[0])
+    lines = Path(Paths("t").table(4, "csv")).read_text().splitlines()
+    assert "IV,CheXpert,classification,AUC,Baseline+CM-MIR,1%,1,50.00,,79.21,1.60" in lines
+    assert lines[-1] == "IV,CheXpert,classification,AUC,mine,1%,1,25.00,,,"
+    assert len(lines) == 1 + 24 + 1
+
+
+def test_the_sensitivity_study_has_no_cells_of_the_paper(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path, "cm_cgns-mu=1.0", 10, 0, 0.5)
+    tables.write_table("sensitivity", Paths("t"), groups=[("cm_cgns-mu=1.0", PAIR, 10)], seeds=[0])
+    lines = Path(Paths("t").table("sensitivity", "csv")).read_text().splitlines()
+    assert lines[1:] == [",CheXpert,classification,AUC,mu=1.0,10%,1,50.00,,,"]

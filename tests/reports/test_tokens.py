@@ -19,7 +19,7 @@ def tokenizer():
 
 
 def test_each_sentence_owns_its_pieces_and_special_tokens_belong_to_none(tokenizer):
-    ids, index = tokens.encode(SENTENCES, tokenizer, max_tokens=64)
+    ids, index, _ = tokens.encode(SENTENCES, tokenizer, max_tokens=64)
     for report, report_ids, owner in zip(SENTENCES, ids, index, strict=True):
         assert (report_ids[0], report_ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
         assert (owner[0], owner[-1]) == (-1, -1)
@@ -27,15 +27,24 @@ def test_each_sentence_owns_its_pieces_and_special_tokens_belong_to_none(tokeniz
             assert list(report_ids[owner == j]) == tokenizer(sentence, add_special_tokens=False)["input_ids"]
 
 
+def test_word_pieces_share_the_number_of_their_word():
+    # "effusion" is no word of this vocabulary and falls into pieces
+    tokenizer = tokens.train_wordpiece([["no", "pleural"]] * 3 + [["e f u s i o n"]], vocab_size=90)
+    (ids,), _, (words,) = tokens.encode([["no pleural effusion", "no"]], tokenizer, max_tokens=64)
+    pieces = tokenizer.convert_ids_to_tokens(ids)
+    assert pieces[1:3] == ["no", "pleural"] and pieces[3] == "e" and pieces[4] == "##f"
+    assert list(words) == [-1, 0, 1] + [2] * len("effusion") + [3, -1]
+
+
 def test_sentence_by_sentence_is_the_caption_tokenised_at_once(tokenizer):
-    ids, _ = tokens.encode(SENTENCES, tokenizer, max_tokens=64)
+    ids, _, _ = tokens.encode(SENTENCES, tokenizer, max_tokens=64)
     for report, report_ids in zip(SENTENCES, ids, strict=True):
         assert list(report_ids) == tokenizer(" ".join(report))["input_ids"]
 
 
 def test_truncation_keeps_the_last_special_token_out_of_every_sentence(tokenizer):
-    whole, _ = tokens.encode(SENTENCES[:1], tokenizer, max_tokens=64)
-    ids, index = tokens.encode(SENTENCES[:1], tokenizer, max_tokens=4)
+    whole, _, _ = tokens.encode(SENTENCES[:1], tokenizer, max_tokens=64)
+    ids, index, _ = tokens.encode(SENTENCES[:1], tokenizer, max_tokens=4)
     assert len(ids[0]) == 4
     assert list(ids[0][:3]) == list(whole[0][:3])
     assert ids[0][3] == tokenizer.sep_token_id

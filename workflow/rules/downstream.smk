@@ -26,7 +26,7 @@ CACHED = S.downstream.classification.views > 0
 
 
 def trunk(wc):
-    return PLAN.trunk(wc.method, wc.seed)
+    return PLAN.trunk(wc.arm, wc.seed)
 
 
 for task in TABLES.values():
@@ -43,10 +43,10 @@ for task in TABLES.values():
             P.split("{source}", PLAN.scheme),
             P.ranks("{source}", PLAN.scheme, "{seed}"),
         output:
-            P.cell("{method}", f"{task}-{{source}}", "{fraction}", "{seed}") + "/predictions.parquet",
-            P.cell("{method}", f"{task}-{{source}}", "{fraction}", "{seed}") + "/metrics.json",
+            P.cell("{arm}", f"{task}-{{source}}", "{fraction}", "{seed}") + "/predictions.parquet",
+            P.cell("{arm}", f"{task}-{{source}}", "{fraction}", "{seed}") + "/metrics.json",
         log:
-            f"{LOGS}/finetune/{{method}}/{task}-{{source}}/{{fraction}}/seed-{{seed}}.log",
+            f"{LOGS}/finetune/{{arm}}/{task}-{{source}}/{{fraction}}/seed-{{seed}}.log",
         params:
             settings=lambda wc, task=task: PLAN.params(
                 "finetune", pair=f"{task}-{wc.source}", fraction=int(wc.fraction)
@@ -57,6 +57,6 @@ for task in TABLES.values():
         resources:
             gpu=1,
         shell:
-            "cmcgns finetune {params.pair} --method {wildcards.method} --fraction {wildcards.fraction}"
+            "cmcgns finetune {params.pair} --arm {wildcards.arm} --fraction {wildcards.fraction}"
             " --seed {wildcards.seed} --scheme {PLAN.scheme} --profile {S.profile}"
             " --settings {params.settings:q} > {log} 2>&1"

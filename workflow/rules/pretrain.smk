@@ -14,22 +14,23 @@ rule pretrain:
         P.store_table("mimic_cxr"),
         P.index("mimic_cxr"),
         P.split("mimic_cxr", PLAN.scheme),
-        P.tokens,
-        start=lambda wc: PLAN.start(wc.method, wc.phase) or [],
+        lambda wc: P.tokens if METHODS[PLAN.method(wc.arm)].text else [],
+        start=lambda wc: PLAN.start(wc.arm, wc.phase) or [],
     output:
-        best=P.phase("{method}", "{phase}") + "/best.safetensors",
-        last=P.phase("{method}", "{phase}") + "/last.safetensors",
-        history=P.phase("{method}", "{phase}") + "/history.csv",
+        best=P.phase("{arm}", "{phase}") + "/best.safetensors",
+        last=P.phase("{arm}", "{phase}") + "/last.safetensors",
+        history=P.phase("{arm}", "{phase}") + "/history.csv",
+        compute=P.phase("{arm}", "{phase}") + "/compute.json",
     log:
-        f"{LOGS}/pretrain/{{method}}-{{phase}}.log",
+        f"{LOGS}/pretrain/{{arm}}/{{phase}}.log",
     params:
-        settings=lambda wc: PLAN.params("pretrain", method=wc.method, phase=wc.phase),
-        code=lambda wc: PLAN.code("pretrain", method=wc.method),
+        settings=lambda wc: PLAN.params("pretrain", arm=wc.arm, phase=wc.phase),
+        code=lambda wc: PLAN.code("pretrain", arm=wc.arm),
     threads: S.pretraining.threads
     resources:
         gpu=S.pretraining.devices,
     shell:
-        "{LAUNCH}cmcgns pretrain {wildcards.method} {wildcards.phase} --profile {S.profile} --start '{input.start}'"
+        "{LAUNCH}cmcgns pretrain {wildcards.arm} {wildcards.phase} --profile {S.profile} --start '{input.start}'"
         " --checkpoint-minutes {S.pretraining.checkpoint_minutes} --scheme {PLAN.scheme} --code {params.code} --settings {params.settings:q} > {log} 2>&1"
 
 

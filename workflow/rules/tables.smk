@@ -1,37 +1,40 @@
 # Metrics of all runs -> the paper's tables and the report.
 
 
-def metrics_of(number):
+def metrics_of(name):
     return [
-        f"{P.cell(c.method, c.pair, c.fraction, c.seed)}/metrics.json" for c in PLAN.cells() if c.task == TABLES[number]
+        f"{P.cell(arm, pair, fraction, seed)}/metrics.json"
+        for arm, pair, fraction in PLAN.groups(name)
+        for seed in S.downstream.seeds
     ]
 
 
 rule table:
     input:
-        lambda wc: metrics_of(int(wc.number)),
+        lambda wc: metrics_of(wc.name.removeprefix("table")),
         "src/cmcgns/reporting/paper_tables.csv",
     output:
-        details=P.table("{number}", "details.csv"),
-        csv=P.table("{number}", "csv"),
-        md=P.table("{number}", "md"),
-        tex=P.table("{number}", "tex"),
+        details=f"{P.results}/tables/{{name}}.details.csv",
+        csv=f"{P.results}/tables/{{name}}.csv",
+        md=f"{P.results}/tables/{{name}}.md",
+        tex=f"{P.results}/tables/{{name}}.tex",
     log:
-        f"{LOGS}/table{{number}}.log",
+        f"{LOGS}/tables/{{name}}.log",
     params:
-        settings=lambda wc: PLAN.params("table", number=int(wc.number)),
+        name=lambda wc: wc.name.removeprefix("table"),
+        settings=lambda wc: PLAN.params("table", name=wc.name.removeprefix("table")),
         code=PLAN.code("table"),
     wildcard_constraints:
-        number="[1-3]",
+        name="table[1-4]|sensitivity",
     shell:
-        "cmcgns table {wildcards.number} --profile {S.profile} --settings {params.settings:q} > {log} 2>&1"
+        "cmcgns table {params.name} --profile {S.profile} --settings {params.settings:q} > {log} 2>&1"
 
 
 rule report:
     input:
-        [P.table(n, e) for n in TABLES for e in ("csv", "details.csv")],
+        [P.table(name, e) for name in PLAN.tables() for e in ("csv", "details.csv")],
         "src/cmcgns/reporting/templates/report.html.j2",
-        [f"{P.phase(m, p)}/history.csv" for m in S.downstream.methods for p in PLAN.phases(m)],
+        sorted({f"{PLAN.phase(arm, phase)}/history.csv" for arm in PLAN.arms() for phase in PLAN.phases(arm)}),
     output:
         P.report,
     log:

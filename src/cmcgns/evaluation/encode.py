@@ -14,6 +14,7 @@ import torch
 from cmcgns.evaluation.features import pooled_features
 from cmcgns.files import atomic
 from cmcgns.images import transforms
+from cmcgns.images.augment import augment
 from cmcgns.images.store import ImageStore
 from cmcgns.models.image import build_trunk
 from cmcgns.randomness import torch_generator
@@ -54,5 +55,4 @@ def write_features(
 
 def crop(batch: torch.Tensor, size: int, augmentation: str, generator: torch.Generator) -> torch.Tensor:
     """A training view: a random crop, with MoCo v2's jitter, blur and flip on top if asked for."""
-    cropped = transforms.random_crop(batch, size, generator)
-    return transforms.moco2(cropped, generator) if augmentation == "moco2" else cropped
+    return augment(batch, size, "moco2" if augmentation == "moco2" else "crop", generator)

@@ -1,4 +1,4 @@
-"""Augmentations on whole batches of grey images; every random choice comes from the generator passed in."""
+"""Operations on whole batches of grey images; every random choice comes from the generator passed in."""
 
 from __future__ import annotations
 
@@ -54,60 +54,71 @@ def shift_scale_rotate(
         The pair in the shapes and types they came in.
     """
     count = len(image)
-    zoom = 1 + scale * (2 * _uniform(count, image, generator) - 1)
-    angle = math.radians(rotate) * (2 * _uniform(count, image, generator) - 1)
-    chosen = (_uniform(count, image, generator) < p)[:, None, None]
-    moved = (_affine(x, zoom, angle) for x in (image, mask))
+    zoom = 1 + scale * (2 * uniform(count, image, generator) - 1)
+    angle = math.radians(rotate) * (2 * uniform(count, image, generator) - 1)
+    chosen = (uniform(count, image, generator) < p)[:, None, None]
+    moved = (cast_like(affine(x, zoom, angle), x) for x in (image, mask))
     first, second = (torch.where(chosen, new, old) for new, old in zip(moved, (image, mask), strict=True))
     return first, second
 
 
-def _affine(batch: Tensor, zoom: Tensor, angle: Tensor) -> Tensor:
-    """Sample (B, H, W) at the points that the zoom and the turn (counter-clockwise as seen) come from."""
-    height, width = batch.shape[1:]
-    cos, sin, zero = torch.cos(angle) / zoom, torch.sin(angle) / zoom, torch.zeros_like(zoom)
-    # grid_sample counts both axes from -1 to 1, so a turn in pixels carries the field's aspect ratio.
-    rows = [cos, -sin * height / width, zero, sin * width / height, cos, zero]
-    theta = torch.stack(rows, dim=1).view(-1, 2, 3)
-    grid = F.affine_grid(theta, [len(batch), 1, height, width], align_corners=False)
-    return _like(F.grid_sample(batch.float().unsqueeze(1), grid, align_corners=False).squeeze(1), batch)
-
-
-def moco2(batch: Tensor, generator: Generator) -> Tensor:
-    """The MoCo v2 switch on grey images, after the crop: jitter, blur, horizontal flip (spec data.md 7.1).
-
-    Brightness and contrast by up to 0.4, in random order, p 0.8; Gaussian blur, sigma 0.1-2 px, p 0.5; flip,
-    p 0.5. The recipe's hue, saturation and grey-scale steps change nothing on a grey image.
+def affine(batch: Tensor, zoom: Tensor, angle: Tensor, shift: Tensor | None = None) -> Tensor:
+    """Zoom and turn (B, H, W) about the centre, then shift it; bilinear, zeros outside.
 
     Args:
-        batch: (B, H, W) uint8, sides above 6.
+        zoom: (B,) factors.
+        angle: (B,) radians, counter-clockwise as seen.
+        shift: (B, 2) to the right and down, as fractions of the width and height.
 
     Returns:
-        (B, H, W) uint8.
+        (B, H, W) float.
     """
-    count, x = len(batch), batch.float()
-
-    def draw() -> Tensor:
-        return _uniform(count, batch, generator)[:, None, None]
-
-    brightness, contrast = 0.6 + 0.8 * draw(), 0.6 + 0.8 * draw()
-    bright_first = _contrast((x * brightness).clamp(0, 255), contrast)
-    bright_last = (_contrast(x, contrast) * brightness).clamp(0, 255)
-    jittered = torch.where(draw() < 0.5, bright_first, bright_last)
-    x = torch.where(draw() < 0.8, jittered, x)
-    sigma = 0.1 + 1.9 * draw().flatten()
-    x = torch.where(draw() < 0.5, _blur(x, sigma), x)
-    x = torch.where(draw() < 0.5, x.flip(-1), x)
-    return _like(x, batch)
+    height, width = batch.shape[1:]
+    cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
+    # grid_sample counts both axes from -1 to 1, so a turn in pixels carries the field's aspect ratio.
+    linear = torch.stack([cos, -sin * height / width, sin * width / height, cos], dim=1).view(-1, 2, 2)
+    shift = torch.zeros_like(linear[:, 0]) if shift is None else 2 * shift
+    theta = torch.cat([linear, -linear @ shift.unsqueeze(2)], dim=2)  # from where each point comes
+    grid = F.affine_grid(theta, [len(batch), 1, height, width], align_corners=False)
+    return F.grid_sample(batch.float().unsqueeze(1), grid, align_corners=False).squeeze(1)
 
 
-def _contrast(x: Tensor, factor: Tensor) -> Tensor:
-    mean = x.mean(dim=(1, 2), keepdim=True)
-    return (mean + (x - mean) * factor).clamp(0, 255)
+def resized_crop(
+    batch: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, size: int
+) -> Tensor:
+    """The boxes (B,) of (B, H, W), in whole pixels, scaled to (B, size, size) float; bilinear with anti-aliasing.
+
+    Both axes are products with a matrix of weights, so that every image may have a box of its own.
+    """
+    rows = _scaling(top, height, size, batch.shape[1])
+    columns = _scaling(left, width, size, batch.shape[2])
+    return rows @ batch.float() @ columns.transpose(1, 2)
 
 
-def _blur(x: Tensor, sigma: Tensor, radius: int = 6) -> Tensor:
-    """Blur each of (B, H, W) by its own sigma; the radius is three times the largest sigma."""
+def _scaling(start: Tensor, length: Tensor, size: int, full: int) -> Tensor:
+    """(B, size, full): the share of each of `full` input pixels in each of `size` output pixels."""
+    pixels = torch.arange(full, device=start.device) + 0.5
+    outputs = torch.arange(size, device=start.device) + 0.5
+    start, end, scale = start[:, None], (start + length)[:, None], (length / size)[:, None]
+    centres = start + outputs * scale
+    pixels = pixels.where((pixels > start) & (pixels < end), torch.inf)  # outside the box: no share
+    # in place, because these are the largest arrays of an augmentation
+    distances = (pixels[:, None, :] - centres[:, :, None]).abs_().div_(scale.clamp(min=1).unsqueeze(2))
+    shares = distances.neg_().add_(1).clamp_(min=0)
+    return shares.div_(shares.sum(2, keepdim=True))
+
+
+def jitter(x: Tensor, brightness: Tensor, contrast: Tensor, bright_first: Tensor) -> Tensor:
+    """Brightness and contrast of (B, H, W) float in [0, 255] times the factors (B,), in the order said by (B,) bool."""
+    for bright in (bright_first, ~bright_first):
+        centre = x.mean((1, 2)).masked_fill(bright, 0)[:, None, None]
+        factor = torch.where(bright, brightness, contrast)[:, None, None]
+        x = (x - centre).mul_(factor).add_(centre).clamp_(0, 255)
+    return x
+
+
+def gaussian_blur(x: Tensor, sigma: Tensor, radius: int) -> Tensor:
+    """Blur each of (B, H, W) float by its own sigma (B,), px; the kernel ends at `radius`, less than H and W."""
     offsets = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
     kernel = torch.softmax(-(offsets**2) / (2 * sigma[:, None] ** 2), dim=1)  # (B, 2 radius + 1), sums to 1
     padded = F.pad(x.unsqueeze(0), (radius,) * 4, mode="reflect")  # images as channels: one kernel each
@@ -115,7 +126,7 @@ def _blur(x: Tensor, sigma: Tensor, radius: int = 6) -> Tensor:
     return F.conv2d(rows, kernel[:, None, :, None], groups=len(x)).squeeze(0)
 
 
-def _uniform(count: int, like: Tensor, generator: Generator) -> Tensor:
+def uniform(count: int, like: Tensor, generator: Generator) -> Tensor:
     """(count,) in [0, 1) on the device of `like`; drawn where the generator is, so a CPU seed serves all."""
     return torch.rand(count, generator=generator, device=generator.device).to(like.device)
 
@@ -124,7 +135,7 @@ def _integers(end: int, count: int, like: Tensor, generator: Generator) -> Tenso
     return torch.randint(end, (count,), generator=generator, device=generator.device).to(like.device)
 
 
-def _like(x: Tensor, original: Tensor) -> Tensor:
+def cast_like(x: Tensor, original: Tensor) -> Tensor:
     """Back to the original's type; rounded where that is an integer."""
     if not original.is_floating_point():
         x = x.round().clamp(0, 255)

@@ -1,4 +1,4 @@
-"""Sigmoid cross attention between image regions and sentences."""
+"""Cross attention between image regions and sentences."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from cmcgns.models.projection import apply_rows
+
 
 class CrossFeatures(NamedTuple):
     """What cross attention makes of P regions and M sentences.
@@ -14,7 +16,7 @@ class CrossFeatures(NamedTuple):
     Attributes:
         image_to_report: (B, M, D), image values summed per sentence; 0 where there is no sentence.
         report_to_image: (B, P, D), sentence values summed per region.
-        gates: (B, M, P), how much sentence m takes of region p, in (0, 1); 0 where there is no sentence.
+        gates: (B, M, P), how much sentence m takes of region p, in [0, 1]; 0 where there is no sentence.
     """
 
     image_to_report: Tensor
@@ -51,3 +53,51 @@ class SigmoidCrossAttention(nn.Module):
             gates = torch.sigmoid(query_r @ key_i.mT * scale) * keep  # (B, M, P)
             gates_ri = torch.sigmoid(query_i @ key_r.mT * scale) * keep.mT  # (B, P, M)
             return CrossFeatures(gates @ value_i, gates_ri @ value_r, gates)
+
+
+class SharedKeyAttention(nn.Module):
+    """Single-head softmax attention both ways, whose projections K, V, O and batch norm serve both sides (LoVT).
+
+    f_IR = BN(O(softmax(K(f_R) K(f_I)^T / sqrt(D)) V(f_I))),  f_RI = the same with the sides exchanged
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.key, self.value, self.output = (nn.Linear(dim, dim) for _ in range(3))
+        for layer in (self.key, self.value, self.output):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="linear")
+            nn.init.zeros_(layer.bias)
+        self.norm = nn.BatchNorm1d(dim)
+
+    def forward(self, regions: Tensor, sentences: Tensor, mask: Tensor) -> CrossFeatures:
+        """regions (B, P, D), sentences (B, M, D), mask (B, M) True where there is a sentence."""
+        with torch.autocast(regions.device.type, enabled=False):  # fp32, as above
+            regions, sentences = regions.float(), sentences.float()
+            scores = self.key(sentences) @ self.key(regions).mT * regions.shape[-1] ** -0.5  # (B, M, P)
+            # finite, so that a text without a sentence gives no NaN
+            lowest = torch.finfo(scores.dtype).min
+            to_regions = scores.mT.masked_fill(~mask.unsqueeze(1), lowest).softmax(-1)  # (B, P, M)
+            to_sentences = scores.softmax(-1) * mask.unsqueeze(-1)
+            f_ri = self.output(to_regions @ self.value(sentences))
+            f_ir = self.output(to_sentences @ self.value(regions))
+            normed = self.norm(f_ri.flatten(0, 1)).view_as(f_ri)
+            return CrossFeatures(apply_rows(self.norm, f_ir, mask), normed, to_sentences)
+
+
+def cosine_attention(
+    queries: Tensor, keys: Tensor, tau: float, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """What each query (B, Q, D) takes of the keys (B, K, D), both of unit length: softmax_k(q . k / tau) (MGCA).
+
+    Args:
+        mask: (B, K) True for keys that count.
+
+    Returns:
+        (B, Q, D) the weighted sum of keys, and (B, Q, K) the weights.
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        scores = queries.float() @ keys.float().mT / tau
+        if mask is not None:  # finite, so that a text without words gives no NaN
+            scores = scores.masked_fill(~mask.unsqueeze(1), torch.finfo(scores.dtype).min)
+        weights = scores.softmax(-1)
+        return weights @ keys.float(), weights

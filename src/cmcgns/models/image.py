@@ -10,6 +10,7 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import ResNet, ResNet18_Weights, ResNet50_Weights
 from torchvision.models.resnet import BasicBlock, Bottleneck
@@ -19,10 +20,11 @@ from cmcgns.models.seeding import seeded
 
 STRIDE = 32  # input pixels per cell of the layer4 map
 
-ARCHITECTURES = {
-    "resnet50": (Bottleneck, [3, 4, 6, 3]),
-    "resnet18": (BasicBlock, [2, 2, 2, 2]),
-    "resnet10": (BasicBlock, [1, 1, 1, 1]),
+ARCHITECTURES = {  # block, blocks of each layer, channels of the stem
+    "resnet50": (Bottleneck, [3, 4, 6, 3], 64),
+    "resnet18": (BasicBlock, [2, 2, 2, 2], 64),
+    "resnet10": (BasicBlock, [1, 1, 1, 1], 64),
+    "resnet10_half": (BasicBlock, [1, 1, 1, 1], 32),  # at 128 px the price of resnet10 at 64, with a 4x4 map
 }
 IMAGENET = {
     ("resnet50", "imagenet1k_v1"): ResNet50_Weights.IMAGENET1K_V1,
@@ -44,9 +46,8 @@ def build_trunk(arch: str = "resnet50", weights: str = "imagenet1k_v2", *, seed:
     """
     if arch not in ARCHITECTURES:
         raise InputError(f"unknown image encoder {arch!r}", expected=f"one of {', '.join(ARCHITECTURES)}")
-    block, depths = ARCHITECTURES[arch]
     with seeded(seed, "trunk", arch):
-        trunk = ResNet(block, depths)
+        trunk = _resnet(*ARCHITECTURES[arch])
     trunk.fc = nn.Identity()
     if weights == "random":
         return trunk
@@ -55,6 +56,23 @@ def build_trunk(arch: str = "resnet50", weights: str = "imagenet1k_v2", *, seed:
     else:
         source, state = weights, _file_state(weights)
     _load_exactly(trunk, state, source)
+    return trunk
+
+
+def _resnet(block: type[BasicBlock | Bottleneck], depths: list[int], width: int) -> ResNet:
+    trunk = ResNet(block, depths)
+    if width == trunk.conv1.out_channels:
+        return trunk
+    # torchvision's own width is that of bottlenecks only; the stem and the layers are made again with its names
+    trunk.inplanes = width
+    trunk.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+    trunk.bn1 = nn.BatchNorm2d(width)
+    for i, blocks in enumerate(depths):
+        layer = trunk._make_layer(block, width * 2**i, blocks, stride=1 if i == 0 else 2)
+        setattr(trunk, f"layer{i + 1}", layer)
+    for module in trunk.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return trunk
 
 
@@ -119,7 +137,7 @@ def _shorten(names: Sequence[str], most: int = 4) -> str:
 
 
 def feature_dim(trunk: ResNet) -> int:
-    """Channels of the layer4 map: 2048 for ResNet-50, 512 for the smaller ones."""
+    """Channels of the layer4 map: 2048 for ResNet-50, 512 for the smaller ones, 256 for the narrow one."""
     return trunk.inplanes
 
 
@@ -140,6 +158,13 @@ def feature_maps(
     for name in ("layer1", "layer2", "layer3", "layer4"):
         x = maps[name] = getattr(trunk, name)(x)
     return {name: maps[name] for name in layers}
+
+
+def upsampled(images: Tensor, size: int | None) -> Tensor:
+    """(B, 3, H, W) -> (B, 3, size, size) bilinearly, corners on corners as GLoRIA and MGCA do; None = unchanged."""
+    if size is None:
+        return images
+    return F.interpolate(images, (size, size), mode="bilinear", align_corners=True)
 
 
 def forward_features(trunk: ResNet, x: Tensor) -> Tensor:

@@ -82,6 +82,28 @@ class ImageAttentionPool(AttentionPool):
         return torch.cat([self.positions[:1], cells[0].flatten(1).T])
 
 
+class MeanQueryPool(nn.Module):
+    """Multi-head attention over the tokens with their mean as the query, which is no key; gives its weights (LoVT)."""
+
+    def __init__(self, dim: int, heads: int = 8):
+        super().__init__()
+        if dim % heads:
+            raise InputError(f"an attention pool of {dim} dimensions cannot have {heads} heads")
+        self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x (B, T, C), mask (B, T) True where valid.
+
+        Returns:
+            (B, C), and (B, T) the weights of the tokens, averaged over heads; they sum to 1.
+        """
+        query = masked_mean(x, mask).unsqueeze(1)
+        # a text without a valid token attends to all of its padding: without any key, softmax would give NaN
+        padding = None if mask is None else ~mask & mask.any(1, keepdim=True)
+        pooled, weights = self.attention(query, x, x, key_padding_mask=padding)
+        return pooled.squeeze(1), weights.squeeze(1)
+
+
 def sentence_mean(tokens: Tensor, sentence_index: Tensor, token_norm: bool = False) -> tuple[Tensor, Tensor]:
     """The mean of the token vectors of each sentence (method.md 1.2).
 
@@ -96,7 +118,39 @@ def sentence_mean(tokens: Tensor, sentence_index: Tensor, token_norm: bool = Fal
     """
     if token_norm:
         tokens = F.normalize(tokens.float(), dim=-1, eps=1e-6)
-    sentences = torch.arange(int(sentence_index.max()) + 1, device=tokens.device)
-    member = sentence_index.unsqueeze(1) == sentences[:, None]  # (B, M, L)
+    member = members(sentence_index)
     counts = member.sum(-1, keepdim=True)
     return member.to(tokens.dtype) @ tokens / counts.clamp(min=1), counts.squeeze(-1) > 0
+
+
+def word_sum(tokens: Tensor, word_index: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum of the word pieces of each word, as GLoRIA and MGCA pool them.
+
+    Args:
+        tokens: (B, L, D)
+        word_index: (B, L) int, the word of each token, -1 = none.
+
+    Returns:
+        (B, W, D) with zeros where there is no word, and (B, W) bool, True where there is one.
+    """
+    member = members(word_index)
+    return member.to(tokens.dtype) @ tokens, member.any(-1)
+
+
+def segment_max(tokens: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """The maximum over the tokens of each segment (sentence, word), per channel; shapes as `word_sum`."""
+    member = members(index)
+    filled = tokens.unsqueeze(1).masked_fill(~member.unsqueeze(-1), -torch.inf).amax(2)
+    mask = member.any(-1)
+    return torch.where(mask.unsqueeze(-1), filled, filled.new_zeros(())), mask
+
+
+def members(index: Tensor) -> Tensor:
+    """index (B, L) with values -1..M-1 -> (B, M, L) bool, True where token l belongs to segment m; M >= 1."""
+    segments = torch.arange(max(int(index.max()) + 1, 1), device=index.device)
+    return index.unsqueeze(1) == segments[:, None]
+
+
+def words_of_sentences(sentence_index: Tensor, word_index: Tensor) -> Tensor:
+    """Indices as above -> (B, M, W) float, 1 where word w has a token in sentence m, else 0."""
+    return (members(sentence_index).float() @ members(word_index).float().mT > 0).float()

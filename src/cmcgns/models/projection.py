@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from cmcgns.errors import InputError
 
@@ -24,6 +24,35 @@ def _linear(inputs: int, outputs: int) -> nn.Linear:
     layer = nn.Linear(inputs, outputs)
     nn.init.normal_(layer.weight, std=inputs**-0.5)
     return layer
+
+
+def build_mlp(
+    inputs: int, hidden: int, outputs: int, *, norm: str = "none", bias: bool = True
+) -> nn.Sequential:
+    """(N, inputs) -> (N, outputs): Linear - [batch norm] - ReLU - Linear - [batch norm].
+
+    Args:
+        norm: "none"; "hidden": after the first layer only; "all": after both; "last_plain": after both, the last
+            without scale and shift. With batch norm the rows must be real ones, not padding.
+        bias: of the linear layers without batch norm behind them.
+    """
+    if norm not in ("none", "hidden", "all", "last_plain"):
+        raise InputError(f"unknown norm {norm!r}", expected="'none', 'hidden', 'all' or 'last_plain'")
+    layers: list[nn.Module] = [nn.Linear(inputs, hidden, bias and norm == "none")]
+    layers += [nn.BatchNorm1d(hidden)] if norm != "none" else []
+    layers += [nn.ReLU(), nn.Linear(hidden, outputs, bias and norm in ("none", "hidden"))]
+    if norm in ("all", "last_plain"):
+        layers.append(nn.BatchNorm1d(outputs, affine=norm == "all"))
+    return nn.Sequential(*layers)
+
+
+def apply_rows(module: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
+    """x (B, T, C) with `module` (N, C) -> (N, D) applied where mask (B, T) is True -> (B, T, D), 0 elsewhere.
+
+    A batch norm in `module` then sees real rows only, so that padding changes nothing.
+    """
+    rows = module(x[mask])
+    return rows.new_zeros(*mask.shape, rows.shape[-1]).masked_scatter(mask.unsqueeze(-1), rows)
 
 
 def build_predictor(dim: int, hidden: int) -> nn.Module:

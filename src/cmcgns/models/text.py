@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from safetensors import SafetensorError
+from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
 from cmcgns.errors import InputError
@@ -49,6 +51,39 @@ def build_text_encoder(
             expected="a BERT whose weights fill the whole encoder: none starts at random in silence",
         )
     return model
+
+
+def lower_layers(encoder: BertModel, layers: int) -> list[nn.Parameter]:
+    """The parameters of the embeddings and the first `layers` layers, which some methods freeze; 0 = none."""
+    if not layers:
+        return []
+    parts = [encoder.embeddings, *encoder.encoder.layer[:layers]]
+    return [parameter for part in parts for parameter in part.parameters()]
+
+
+def encode_with_cls_attention(
+    encoder: BertModel, token_ids: Tensor, attention_mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Hidden states, and how much [CLS] looks at each token in the last layer, averaged over heads.
+
+    The attention is computed from the last layer's own queries and keys: `transformers` returns none unless the
+    encoder runs its slow "eager" attention, and then with dropout in it (baselines T24).
+
+    Args:
+        token_ids, attention_mask: (B, L)
+
+    Returns:
+        (B, L, C) last hidden states, and (B, L) fp32 without gradient: 0 on padding, rows sum to 1.
+    """
+    out = encoder(input_ids=token_ids, attention_mask=attention_mask, output_hidden_states=True)
+    layer, heads = encoder.encoder.layer[-1].attention.self, encoder.config.num_attention_heads
+    with torch.no_grad(), torch.autocast(token_ids.device.type, enabled=False):
+        before = out.hidden_states[-2].float()
+        query = layer.query(before[:, 0]).unflatten(-1, (heads, 1, -1))  # (B, heads, 1, C / heads)
+        key = layer.key(before).unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, heads, L, C / heads)
+        scores = (query @ key.mT).squeeze(2) * query.shape[-1] ** -0.5
+        scores = scores.masked_fill(~attention_mask.bool().unsqueeze(1), -torch.inf)
+        return out.last_hidden_state, scores.softmax(-1).mean(1)
 
 
 def _random_encoder(seed: int, sizes: Mapping[str, float]) -> BertModel:

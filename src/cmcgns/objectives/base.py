@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 
 @dataclass
@@ -19,14 +22,37 @@ class Batch:
         token_ids: (B, L) int64.
         attention_mask: (B, L) bool, False on padding.
         sentence_index: (B, L) int64, the sentence of each token; -1 on special tokens and padding.
+        word_index: (B, L) int64, the word of each token, counted over the whole text; -1 as above.
         study: (B,) int64, equal for images of one study.
+        second: (B, 3, H, W), another view of the same images, for methods with two views; else None.
     """
 
     images: Tensor
     token_ids: Tensor
     attention_mask: Tensor
     sentence_index: Tensor
+    word_index: Tensor
     study: Tensor
+    second: Tensor | None = None
+
+
+Text = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Token ids, sentence index and word index of one text, of equal length (`reports.tokens.encode`)."""
+
+
+def pad_texts(texts: Sequence[Text], pad_token_id: int) -> dict[str, Tensor]:
+    """The four text fields of a `Batch`, padded to the longest text."""
+
+    def padded(rows: Sequence[np.ndarray], value: int) -> Tensor:
+        return pad_sequence([torch.from_numpy(row.astype(np.int64)) for row in rows], True, value)
+
+    ids, sentences, words = zip(*texts, strict=True)
+    return {
+        "token_ids": padded(ids, pad_token_id),
+        "attention_mask": padded([np.ones(len(row)) for row in ids], 0).bool(),
+        "sentence_index": padded(sentences, -1),
+        "word_index": padded(words, -1),
+    }
 
 
 class Objective(nn.Module):
@@ -37,10 +63,17 @@ class Objective(nn.Module):
     Attributes:
         trunk: the image encoder that is exported.
         phases: the names that `phase` may have, in the order they are trained.
+        views: image views of a batch; 2 fills `Batch.second`.
+        passes: images a pair that go through an image encoder with a gradient, and without; None = (views, 0).
+        text: what a batch's text is: "report", "shuffled" (its sentences in random order), "sentence" (one of them,
+            drawn anew each time) or "none" (the text fields have no columns).
     """
 
     trunk: nn.Module
     phases: ClassVar[tuple[str, ...]] = ("stage1",)
+    views: ClassVar[int] = 1
+    passes: ClassVar[tuple[int, int] | None] = None
+    text: ClassVar[str] = "report"
 
     def forward(
         self, batch: Batch, phase: str, generator: torch.Generator | None = None
@@ -64,6 +97,20 @@ class Objective(nn.Module):
     def logs(self) -> dict[str, Tensor]:
         """Detached scalar statistics of the last forward."""
         return {}
+
+    def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(B, D) images and (B, D) texts, of unit length; their product is the method's similarity of a pair.
+
+        For evaluation: any text may be paired with any image. Methods without text do not have it.
+        """
+        raise NotImplementedError
+
+    def attention_maps(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(B, M, h, w), how much each sentence looks at each cell of the image, and (B, M) True for real sentences.
+
+        Any scale; larger is more. Methods without text do not have it.
+        """
+        raise NotImplementedError
 
 
 def total_loss(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:

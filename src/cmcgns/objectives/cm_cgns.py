@@ -339,6 +339,11 @@ class CMCGNS(Objective):
         return self.decoder(regions, features.f_ri, features.grid)
 
     @torch.no_grad()
+    def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        features = self.encode(batch)
+        return unit(features.u_i), unit(features.u_r)
+
+    @torch.no_grad()
     def attention_maps(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """A_IR as maps (B, M, h, w) in (0, 1), one per sentence, and the mask (B, M) of real sentences.
 

@@ -65,8 +65,12 @@ class Paths:
     def cell(self, method: str, pair: str, fraction: int | str, seed: int | str) -> str:
         return f"{self.results}/finetune/{method}/{pair}/{fraction}/seed-{seed}"
 
-    def table(self, number: int | str, ending: str) -> str:
-        return f"{self.results}/tables/table{number}.{ending}"
+    def alignment(self, kind: str, arm: str) -> str:
+        return f"{self.results}/alignment/{kind}/{arm}/metrics.json"
+
+    def table(self, name: int | str, ending: str) -> str:
+        """Of the paper's Table 1 to 4, or of one of ours by its name."""
+        return f"{self.results}/tables/{'table' if str(name).isdigit() else ''}{name}.{ending}"
 
     @property
     def report(self) -> str:

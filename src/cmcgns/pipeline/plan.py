@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from cmcgns.files import canonical
+from cmcgns.methods import METHODS
 from cmcgns.pipeline.fingerprint import fingerprint
 from cmcgns.pipeline.paths import Paths
-from cmcgns.settings import Settings, canonical, load
+from cmcgns.settings import Settings, load
 
-TABLES = {1: "classification", 2: "detection", 3: "segmentation"}
-
-# What stage 1 neither builds nor computes: changing it must not run stage 1 again.
-STAGE2_ONLY = {"mask_unit", "mask_ratio", "mask_in_eval", "lambda_re", "stage2_losses"}
+TABLES = {"1": "classification", "2": "detection", "3": "segmentation"}
 
 # The code of a step: its modules; what they import in the package counts too.
 MODULES = {
@@ -32,16 +31,19 @@ MODULES = {
     "classification": ("cmcgns.evaluation.classification",),
     "detection": ("cmcgns.evaluation.detection",),
     "segmentation": ("cmcgns.evaluation.segmentation",),
+    "align": ("cmcgns.evaluation.alignment",),
     "table": ("cmcgns.reporting.tables",),
+    "compute": ("cmcgns.reporting.compute",),
+    "claims": ("cmcgns.reporting.claims",),
     "report": ("cmcgns.reporting.page",),
 }
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One fine-tuning run: a cell of a table under one seed."""
+    """One fine-tuning run: a cell of a table under one seed. `arm` is a method, or a variant `<method>-<name>`."""
 
-    method: str
+    arm: str
     pair: str
     fraction: int
     seed: int
@@ -73,47 +75,121 @@ class Plan:
     def scheme(self) -> str:
         return self.settings.splits.scheme
 
+    def variants(self) -> dict[str, dict[str, Any]]:
+        """The arms that are a method with a changed objective, and what each changes."""
+        s, found = self.settings, {}
+        if s.ablation.pairs:
+            found |= {f"{s.ablation.of}-{name}": change for name, change in s.ablation.variants.items()}
+        if s.sensitivity.pairs:
+            now = s.objective(s.sensitivity.of)
+            for key, values in s.sensitivity.grid.items():
+                found |= {f"{s.sensitivity.of}-{key}={v}": {key: v} for v in values if v != now[key]}
+        return found
+
+    def arms(self) -> list[str]:
+        """The methods of the profile, then the variants."""
+        d, s = self.settings.downstream, self.settings
+        of = [section.of for section in (s.ablation, s.sensitivity) if section.pairs]
+        return list(dict.fromkeys([*d.methods, *of, *self.variants()]))
+
     def cells(self) -> Iterator[Cell]:
-        """Every fine-tuning run of the profile."""
+        """Every fine-tuning run of the profile, each once."""
         d = self.settings.downstream
-        for method in d.methods:
-            for pair in d.pairs:
-                for fraction in d.fractions:
-                    for seed in d.seeds:
-                        yield Cell(method, pair, fraction, seed)
+        groups = (group for table in self.tables() for group in self.groups(table))
+        for arm, pair, fraction in dict.fromkeys(groups):
+            for seed in d.seeds:
+                yield Cell(arm, pair, fraction, seed)
+
+    def tables(self) -> list[str]:
+        """The tables that this profile fills."""
+        s = self.settings
+        return [
+            *(
+                name
+                for name, task in TABLES.items()
+                if any(pair.startswith(task) for pair in s.downstream.pairs)
+            ),
+            *(["4"] if s.ablation.pairs else []),
+            *(["sensitivity"] if s.sensitivity.pairs else []),
+        ]
+
+    def groups(self, table: str) -> list[tuple[str, str, int]]:
+        """The (arm, pair, fraction) of a table's cells."""
+        s, d = self.settings, self.settings.downstream
+        if table in TABLES:
+            arms, fractions = d.methods, d.fractions
+            pairs = [pair for pair in d.pairs if pair.startswith(TABLES[table])]
+        elif table == "4":
+            arms, fractions = (
+                [*(f"{s.ablation.of}-{v}" for v in s.ablation.variants), s.ablation.of],
+                d.fractions,
+            )
+            pairs = s.ablation.pairs
+        else:
+            arms = [*(arm for arm in self.variants() if "=" in arm), s.sensitivity.of]
+            pairs, fractions = s.sensitivity.pairs, s.sensitivity.fractions
+        return [(arm, pair, fraction) for arm in arms for pair in pairs for fraction in fractions]
+
+    def readers(self) -> list[str]:
+        """The arms that read reports."""
+        return [arm for arm in self.arms() if METHODS[self.method(arm)].text]
 
     def sources(self) -> list[str]:
         """The sources that the profile's runs read."""
-        used = {pair.split("-")[1] for pair in self.settings.downstream.pairs}
-        if any(self.phases(m) for m in self.settings.downstream.methods):
+        used = {cell.source for cell in self.cells()}
+        if "zero_shot" in self.settings.alignment.kinds or "tsne" in self.settings.figures.kinds:
+            used.add("chexpert")
+        if any(self.phases(arm) for arm in self.arms()):
             used.add("mimic_cxr")
         return sorted(used)
 
-    def phases(self, method: str) -> list[str]:
-        """The pre-training phases of a method; none for an initialisation."""
-        return list(self.settings.cm_cgns.training) if method == "cm_cgns" else []
+    @staticmethod
+    def method(arm: str) -> str:
+        """The method an arm is, or is a variant of."""
+        return arm.split("-")[0]
 
-    def start(self, method: str, phase: str) -> str | None:
+    def phases(self, arm: str) -> tuple[str, ...]:
+        """The pre-training phases of an arm; none for an initialisation."""
+        return METHODS[self.method(arm)].phases
+
+    def owner(self, arm: str, phase: str) -> str:
+        """The first arm whose run up to `phase` is the same: variants that differ later share their first phases."""
+        return self._owners[arm, phase]
+
+    @cached_property
+    def _owners(self) -> dict[tuple[str, str], str]:
+        first: dict[tuple[str, ...], str] = {}
+        owners = {}
+        for known in self.arms():
+            chain: tuple[str, ...] = (self.method(known),)
+            for phase in self.phases(known):
+                chain = (*chain, self.params("pretrain", arm=known, phase=phase))
+                owners[known, phase] = first.setdefault(chain, known)
+        return owners
+
+    def phase(self, arm: str, phase: str) -> str:
+        """The folder of a phase's weights."""
+        return self.paths.phase(self.owner(arm, phase), phase)
+
+    def start(self, arm: str, phase: str) -> str | None:
         """The weights a phase starts from: those the phase before left, or None."""
-        phases = self.phases(method)
+        phases = self.phases(arm)
         i = phases.index(phase)
         if i == 0:
             return None
-        return f"{self.paths.phase(method, phases[i - 1])}/{self.settings.cm_cgns.stage2_init}.safetensors"
+        return f"{self.phase(arm, phases[i - 1])}/{self.settings.pretraining.next_phase_from}.safetensors"
 
     def final(self, trunk: str) -> str | None:
         """The weights that a trunk is taken from, or None for an initialisation."""
-        phases = self.phases(trunk)
-        if not phases:
+        if trunk.startswith(("random-seed", "imagenet")):
             return None
-        return (
-            f"{self.paths.phase(trunk, phases[-1])}/{self.settings.pretraining.final_checkpoint}.safetensors"
-        )
+        last = self.phases(trunk)[-1]
+        return f"{self.phase(trunk, last)}/{self.settings.pretraining.final_checkpoint}.safetensors"
 
     @staticmethod
-    def trunk(method: str, seed: int | str) -> str:
+    def trunk(arm: str, seed: int | str) -> str:
         """The trunk a run stands on. The seed is the whole of a random start, so each run has its own."""
-        return f"random-seed{seed}" if method == "random" else method
+        return f"random-seed{seed}" if arm == "random" else arm
 
     def slice(self, step: str, **which: Any) -> dict[str, Any]:
         """The settings that a step may read, as plain JSON values."""
@@ -123,10 +199,11 @@ class Plan:
         """The canonical text of a step's settings: what Snakemake records and the command receives."""
         return canonical(self.slice(step, **which))
 
-    def code(self, step: str, method: str | None = None, source: str | None = None) -> str:
+    def code(self, step: str, arm: str | None = None, source: str | None = None) -> str:
         """The fingerprint of the code a step runs."""
-        extra = [f"cmcgns.objectives.{method}"] if method and self.phases(method) else []
-        extra += [f"cmcgns.sources.{source}"] if source else []
+        extra = [f"cmcgns.sources.{source}"] if source else []
+        if arm and self.phases(arm):
+            extra.append(f"cmcgns.objectives.{METHODS[self.method(arm)].objective.split('.')[0]}")
         return _code(step, *extra)
 
     # -- one slice a step ------------------------------------------------------------------------------------------
@@ -174,21 +251,25 @@ class Plan:
             "max_tokens": self.settings.reports.max_tokens,
         }
 
-    def _pretrain(self, method: str, phase: str) -> dict[str, Any]:
-        whole = self._json("encoders", "pretraining", "cm_cgns")
-        general = {
-            k: v
-            for k, v in whole["pretraining"].items()
-            if k not in ("final_checkpoint", "checkpoint_minutes")
-        }
-        images = {"size": self.settings.images.size, "resize": self.settings.images.resize}
-        objective = self.settings.objective()
+    def _pretrain(self, arm: str, phase: str) -> dict[str, Any]:
+        s, method = self.settings, METHODS[self.method(arm)]
+        preset = s.preset(self.method(arm))
+        encoders = self._json("encoders")["encoders"]
+        if preset.image_weights:
+            encoders["image"]["weights"] = preset.image_weights
+        if not method.text:
+            del encoders["text"]
+        objective = s.objective(self.method(arm), self.variants().get(arm))
+        later = method.last_phase_only if phase != method.phases[-1] else frozenset()
+        p = s.pretraining
         return {
-            "encoders": whole["encoders"],
-            "pretraining": general,
-            "images": images,
-            "training": whole["cm_cgns"]["training"][phase],
-            "objective": {k: v for k, v in objective.items() if phase != "stage1" or k not in STAGE2_ONLY},
+            "class": method.objective,
+            "encoders": encoders,
+            "pretraining": {key: getattr(p, key) for key in ("seed", "pairing", "devices", "threads")},
+            "images": {"size": s.images.size, "resize": s.images.resize},
+            "augmentation": preset.augmentation or p.augmentation,
+            "training": s.training(self.method(arm), phase),
+            "objective": {key: value for key, value in objective.items() if key not in later},
         }
 
     def _export_trunk(self, trunk: str) -> dict[str, Any]:
@@ -220,13 +301,34 @@ class Plan:
             "head": self.settings.head(pair, fraction),
         }
 
-    def _table(self, number: int) -> dict[str, Any]:
-        d = self._json("downstream")["downstream"]
-        pairs = [pair for pair in d["pairs"] if pair.startswith(TABLES[number])]
-        return {"pairs": pairs} | {key: d[key] for key in ("methods", "fractions", "seeds")}
+    def _align(self, kind: str, arm: str) -> dict[str, Any]:
+        s, trained = self.settings, self.slice("pretrain", arm=arm, phase=self.phases(arm)[-1])
+        own = {"retrieval": {"gallery": s.alignment.gallery}, "zero_shot": {"split_seed": s.splits.seed}}
+        return {
+            "class": trained["class"],
+            "seeds": s.alignment.seeds,
+            "settings": {
+                "encoders": trained["encoders"],
+                "objective": trained["objective"],
+                "seed": trained["pretraining"]["seed"],
+                **trained["images"],
+                "max_tokens": s.reports.max_tokens,
+                "batch_size": s.alignment.batch_size,
+                "threads": s.downstream.threads,
+                **own.get(kind, {}),
+            },
+        }
+
+    def _table(self, name: str) -> dict[str, Any]:
+        return {"groups": self.groups(name), "seeds": self.settings.downstream.seeds}
 
     def _report(self) -> dict[str, Any]:
-        return {"methods": [[m, p] for m in self.settings.downstream.methods for p in self.phases(m)]}
+        return {
+            "tables": self.tables(),
+            "phases": [
+                [arm, phase, self.phase(arm, phase)] for arm in self.arms() for phase in self.phases(arm)
+            ],
+        }
 
     def report_files(self) -> list[Path]:
         """The reports' zip, if they lie there as downloaded; a folder's many files are taken as never changed."""

@@ -14,15 +14,13 @@ from rich.markdown import Markdown
 
 from cmcgns.errors import InputError
 from cmcgns.pipeline.gpu import devices
-from cmcgns.pipeline.plan import TABLES, Plan
-from cmcgns.reporting.tables import NUMERALS
+from cmcgns.pipeline.plan import Plan
+from cmcgns.reporting.tables import TITLES
 from cmcgns.sources.mimic_cxr import find_reports
-
-TITLES = {1: "linear classification", 2: "object detection", 3: "segmentation"}
 
 
 def reproduce(profile: str, *, raw: Path | None, cores: int | None, dry_run: bool) -> int:
-    """Run what is not done, print Tables I-III and where the report is; returns Snakemake's exit status.
+    """Run what is not done, print the tables and where the report is; returns Snakemake's exit status.
 
     Args:
         raw: folder of downloads to read; it is linked as `data/<profile>/raw`.
@@ -106,11 +104,9 @@ def check_raw(plan: Plan) -> None:
 def show(plan: Plan) -> None:
     """Print the tables and the path of the report."""
     console = Console(width=None if sys.stdout.isatty() else 160)
-    for number in TABLES:
-        text = Path(plan.paths.table(number, "md")).read_text(encoding="utf-8")
-        console.print(
-            f"\n[bold]Table {NUMERALS[number]}: {TITLES[number]}[/bold], mean ± std over seeds, per cent"
-        )
+    for name in plan.tables():
+        text = Path(plan.paths.table(name, "md")).read_text(encoding="utf-8")
+        console.print(f"\n[bold]{TITLES[name]}[/bold], mean ± std over seeds, per cent")
         console.print(Markdown(text))
     console.print(f"\nReport: {plan.paths.report}")
 

@@ -11,31 +11,32 @@ import pandas as pd
 
 from cmcgns.files import write_text
 from cmcgns.pipeline.paths import Paths
-from cmcgns.reporting.tables import NUMERALS, Cell, read_csv
-
-TITLES = {1: "Linear classification", 2: "Object detection", 3: "Segmentation"}
+from cmcgns.reporting.tables import TITLES, Cell, read_csv
 
 
-def write_page(paths: Paths, *, methods: list[list[str]]) -> None:
+def write_page(paths: Paths, *, tables: list[str], phases: list[list[str]]) -> None:
     """Write `report/index.html` from the tables and the histories of the pre-training phases.
 
     Args:
-        methods: (method, phase) of every pre-training of the profile.
+        tables: names of the tables.
+        phases: (arm, phase, folder) of every pre-training of the profile; arms may share a folder.
     """
-    tables = []
-    for number, title in TITLES.items():
-        cells = read_csv(Path(paths.table(number, "csv")))
-        further = read_csv(Path(paths.table(number, "details.csv")))
-        tables.append({"title": f"Table {NUMERALS[number]}: {title}", "cells": cells, "further": further})
+    found = []
+    for name in tables:
+        cells = read_csv(Path(paths.table(name, "csv")))
+        further = read_csv(Path(paths.table(name, "details.csv")))
+        found.append({"title": TITLES[name], "cells": cells, "further": further})
+    folders: dict[str, str] = {}
+    for arm, phase, folder in phases:
+        folders.setdefault(folder, f"{arm}, {phase}")
     curves = [
-        {"title": f"{method}, {phase}", "image": _curve(Path(paths.phase(method, phase)) / "history.csv")}
-        for method, phase in methods
+        {"title": title, "image": _curve(Path(folder) / "history.csv")} for folder, title in folders.items()
     ]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("cmcgns.reporting"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     page = environment.get_template("report.html.j2").render(
-        profile=paths.profile, tables=tables, curves=curves, value=_value, verdict=verdict
+        profile=paths.profile, tables=found, curves=curves, value=_value, verdict=verdict
     )
     write_text(paths.report, page)
 

@@ -1,4 +1,4 @@
-"""Metrics of all runs -> the paper's Tables I-III, as CSV, Markdown and LaTeX, beside the paper's own values."""
+"""Metrics of all runs -> the paper's Tables I-IV and the sensitivity study, as CSV, Markdown and LaTeX, beside the paper's own values."""
 
 from __future__ import annotations
 
@@ -13,29 +13,36 @@ from typing import Any, NamedTuple
 
 from cmcgns.errors import InputError
 from cmcgns.files import read_json, write_text
+from cmcgns.methods import METHODS
 from cmcgns.pipeline.paths import Paths
 
-NUMERALS = {1: "I", 2: "II", 3: "III"}
-METHODS = {
-    "random": "Random Init",
-    "imagenet": "ImageNet Init",
-    "moco": "MoCo",
-    "moco_v2": "MoCoV2",
-    "simclr": "SimCLR",
-    "convirt": "ConVIRT",
-    "clip": "CLIP",
-    "gloria": "GLoRIA",
-    "lovt": "LoVT",
-    "prior": "PRIOR",
-    "mgca": "MGCA",
-    "cm_cgns": "CM-CGNS",
+TITLES = {
+    "1": "Table I: linear classification",
+    "2": "Table II: object detection",
+    "3": "Table III: segmentation",
+    "4": "Table IV: ablation",
+    "sensitivity": "Sensitivity to the parameters",
 }
+NUMERALS = {"1": "I", "2": "II", "3": "III", "4": "IV", "sensitivity": ""}
+ABLATION = {
+    "cm_cgns-baseline": "Baseline",
+    "cm_cgns-cgns": "Baseline+CM-CGNS",
+    "cm_cgns-mir": "Baseline+CM-MIR",
+    "cm_cgns": "Baseline+CM-CGNS+CM-MIR",
+}
+"""Table IV's names of the arms."""
 DATASETS = {
     "chexpert": "CheXpert",
     "rsna": "RSNA",
     "covidx": "COVIDx",
     "siim": "SIIM",
     "object_cxr": "Object-CXR",
+}
+METRICS = {
+    "classification": "AUC",
+    "classification-covidx": "ACC",
+    "detection": "mAP",
+    "segmentation": "Dice",
 }
 COLUMNS = [
     "table",
@@ -68,51 +75,69 @@ class Cell(NamedTuple):
     paper_std: float | None
 
 
-def write_table(
-    number: int, paths: Paths, *, pairs: list[str], methods: list[str], fractions: list[int], seeds: list[int]
-) -> None:
-    """Write `table<number>.csv`, `.md`, `.tex`, and the further metrics of the same runs as `table<number>.details.csv`."""
-    runs = {
-        (method, pair, fraction): _read_runs(paths, method, pair, fraction, seeds)
-        for method in methods
-        for pair in pairs
-        for fraction in fractions
-    }
-    cells = primary_cells(number, runs)
-    write_text(paths.table(number, "csv"), to_csv(cells))
-    write_text(paths.table(number, "details.csv"), to_csv(further_cells(number, runs)))
-    write_text(paths.table(number, "md"), to_markdown(cells))
-    write_text(paths.table(number, "tex"), to_latex(cells))
+Group = tuple[str, str, int]
+Runs = dict[Group, list[dict[str, Any]]]
 
 
-Runs = dict[tuple[str, str, int], list[dict[str, Any]]]
+def write_table(name: str, paths: Paths, *, groups: Iterable[Group], seeds: list[int]) -> None:
+    """Write `<table>.csv`, `.md`, `.tex`, and the further metrics of the same runs as `<table>.details.csv`.
+
+    Args:
+        name: a key of `TITLES`.
+        groups: (arm, pair, fraction) of the cells that were run.
+    """
+    runs = {tuple(group): _read_runs(paths, *group, seeds) for group in groups}
+    cells = primary_cells(name, runs)
+    write_text(paths.table(name, "csv"), to_csv(cells))
+    write_text(paths.table(name, "details.csv"), to_csv(further_cells(name, runs)))
+    write_text(paths.table(name, "md"), to_markdown(cells))
+    write_text(paths.table(name, "tex"), to_latex(cells))
 
 
-def primary_cells(number: int, runs: Runs) -> list[Cell]:
-    """The paper's cells in the paper's order, ours beside it; a cell that was not run has `n_runs` 0."""
-    keys = {name: key for key, name in METHODS.items()} | {name: key for key, name in DATASETS.items()}
+def arm_title(arm: str) -> str:
+    """What a table calls an arm: the method's title, or the change of a variant."""
+    return METHODS[arm].title if arm in METHODS else arm.partition("-")[2]
+
+
+def primary_cells(name: str, runs: Runs) -> list[Cell]:
+    """The paper's cells in the paper's order, ours beside them; a cell that was not run has `n_runs` 0.
+
+    Runs that the paper has no cell for (a variant, a pair of ours in the ablation) come after them.
+    """
+    titles = ABLATION if name == "4" else {arm: method.title for arm, method in METHODS.items()}
+    keys = {title: key for key, title in (titles | DATASETS).items()}
+    left = dict(runs)
     cells = []
     for row in paper_rows():
-        if row["table"] != NUMERALS[number]:
+        if not NUMERALS[name] or row["table"] != NUMERALS[name]:
             continue
-        fraction = int(row["fraction"].rstrip("%"))
-        pair = f"{row['task']}-{keys[row['dataset']]}"
-        found = runs.get((keys[row["method"]], pair, fraction), [])
+        group = (
+            keys[row["method"]],
+            f"{row['task']}-{keys[row['dataset']]}",
+            int(row["fraction"].rstrip("%")),
+        )
         paper = [None if row[k] in ("", "-") else float(row[k]) for k in ("mean", "std")]
-        values = [run["primary"] for run in found]
+        values = [run["primary"] for run in left.pop(group, [])]
         identity = (row["table"], row["dataset"], row["task"], row["metric"], row["method"], row["fraction"])
         cells.append(Cell(*identity, *summary(values), *paper))
+    for (arm, pair, fraction), found in left.items():
+        task, _, source = pair.partition("-")
+        metric = METRICS.get(pair, METRICS[task])
+        title = titles.get(arm, arm_title(arm))
+        identity = (NUMERALS[name], DATASETS[source], task, metric, title, f"{fraction}%")
+        cells.append(Cell(*identity, *summary(run["primary"] for run in found), None, None))
     return cells
 
 
-def further_cells(number: int, runs: Runs) -> list[Cell]:
+def further_cells(name: str, runs: Runs) -> list[Cell]:
     """The other metrics of the runs, such as the filtered mAP, the Dice of positives and the all-empty floor."""
     cells = []
-    for (method, pair, fraction), found in runs.items():
+    for (arm, pair, fraction), found in runs.items():
         task, _, source = pair.partition("-")
-        for name in dict.fromkeys(name for run in found for name in run["further"]):
-            values = [run["further"].get(name) for run in found]
-            identity = (NUMERALS[number], DATASETS[source], task, name, METHODS[method], f"{fraction}%")
+        title = ABLATION[arm] if name == "4" and arm in ABLATION else arm_title(arm)
+        for metric in dict.fromkeys(metric for run in found for metric in run["further"]):
+            values = [run["further"].get(metric) for run in found]
+            identity = (NUMERALS[name], DATASETS[source], task, metric, title, f"{fraction}%")
             cells.append(Cell(*identity, *summary(values), None, None))
     return cells
 
@@ -178,17 +203,18 @@ def to_latex(cells: list[Cell]) -> str:
 def _grid(
     cells: list[Cell], mark: Callable[[str, int | None], str], plus_minus: str, missing: str
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of texts: ours, marked by rank within each column, for the methods in the paper's order."""
+    """Header and rows of texts: ours, runs marked by rank within each column, for the methods in the paper's order."""
     columns = list(dict.fromkeys((c.dataset, c.metric, c.fraction) for c in cells))
     methods = list(dict.fromkeys(c.method for c in cells))
-    at = {(c.method, c.dataset, c.fraction): c for c in cells}
+    at = {(c.method, c.dataset, c.metric, c.fraction): c for c in cells}
     rows = [[method] for method in methods]
-    for dataset, _, fraction in columns:
-        ranks = _ranks([at[m, dataset, fraction].mean for m in methods])
-        for row, method, rank in zip(rows, methods, ranks, strict=True):
-            cell = at[method, dataset, fraction]
-            row.append(missing if cell.mean is None else mark(_value(cell, plus_minus), rank))
-    return ["Method", *(f"{d} {m} {f}" for d, m, f in columns)], rows
+    for column in columns:
+        found = [at.get((method, *column)) for method in methods]
+        ranks = _ranks([cell.mean if cell and cell.n_runs else None for cell in found])
+        for row, cell, rank in zip(rows, found, ranks, strict=True):
+            nothing = cell is None or cell.mean is None
+            row.append(missing if nothing else mark(_value(cell, plus_minus), rank))
+    return ["Method", *(" ".join(filter(None, column)) for column in columns)], rows
 
 
 def _value(cell: Cell, plus_minus: str) -> str:
@@ -201,10 +227,10 @@ def _ranks(values: list[float | None]) -> list[int | None]:
     return [None if v is None else order.index(v) + 1 for v in values]
 
 
-def _read_runs(paths: Paths, method: str, pair: str, fraction: int, seeds: list[int]) -> list[dict[str, Any]]:
+def _read_runs(paths: Paths, arm: str, pair: str, fraction: int, seeds: list[int]) -> list[dict[str, Any]]:
     found = []
     for seed in seeds:
-        path = Path(paths.cell(method, pair, fraction, seed)) / "metrics.json"
+        path = Path(paths.cell(arm, pair, fraction, seed)) / "metrics.json"
         if not path.exists():
             continue
         run = read_json(path)

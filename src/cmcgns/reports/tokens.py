@@ -24,7 +24,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def tokenize_reports(reports: Path, out: Path, *, encoder: dict[str, Any], max_tokens: int) -> int:
-    """Write `out/tokens.parquet` (study_id, token_ids, sentence_index) and the tokenizer beside it.
+    """Write `out/tokens.parquet` (study_id, token_ids, sentence_index, word_index) and the tokenizer beside it.
 
     Args:
         reports: the table of `reports extract`; only kept studies are tokenised.
@@ -42,9 +42,10 @@ def tokenize_reports(reports: Path, out: Path, *, encoder: dict[str, Any], max_t
         tokenizer = train_wordpiece(table["sentences"], vocab_size=encoder["vocab_size"])
     else:
         tokenizer = load_tokenizer(encoder["name"])
-    ids, index = encode(list(table["sentences"]), tokenizer, max_tokens)
+    encoded = encode(list(table["sentences"]), tokenizer, max_tokens)
     tokenizer.save_pretrained(out)
-    frame = pd.DataFrame({"study_id": table["study_id"], "token_ids": ids, "sentence_index": index})
+    columns = dict(zip(("token_ids", "sentence_index", "word_index"), encoded, strict=True))
+    frame = pd.DataFrame({"study_id": table["study_id"], **columns})
     meta = {
         "reports": sha256_file(reports),
         "tokenizer": encoder["name"],
@@ -57,12 +58,15 @@ def tokenize_reports(reports: Path, out: Path, *, encoder: dict[str, Any], max_t
 
 def encode(
     reports: list[Iterable[str]], tokenizer: PreTrainedTokenizerBase, max_tokens: int
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Token ids and sentence index of each report; both int32, of equal length <= `max_tokens`."""
+) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+    """Token ids, sentence index and word index of each report; all int32, of equal length <= `max_tokens`."""
     unique = list(dict.fromkeys(sentence for sentences in reports for sentence in sentences))
     pieces = tokenizer(unique, add_special_tokens=False)["input_ids"] if unique else []
     alone = dict(zip(unique, (np.asarray(p, np.int32) for p in pieces), strict=True))
-    all_ids, all_index = [], []
+    continues = np.array(
+        [piece.startswith("##") for piece in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))]
+    )
+    all_ids, all_index, all_words = [], [], []
     for sentences in reports:
         parts = [alone[s] for s in sentences]
         body = np.concatenate(parts)[: max_tokens - 2]
@@ -71,7 +75,9 @@ def encode(
             np.concatenate([[tokenizer.cls_token_id], body, [tokenizer.sep_token_id]]).astype(np.int32)
         )
         all_index.append(np.concatenate([[-1], owner, [-1]]).astype(np.int32))
-    return all_ids, all_index
+        words = np.cumsum(~continues[body]) - 1
+        all_words.append(np.concatenate([[-1], words, [-1]]).astype(np.int32))
+    return all_ids, all_index, all_words
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:

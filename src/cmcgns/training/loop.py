@@ -18,29 +18,39 @@ from typing import Any
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cmcgns.errors import InputError
-from cmcgns.files import atomic, write_text
+from cmcgns.files import atomic, write_json, write_text
 from cmcgns.objectives.base import Objective, total_loss
+from cmcgns.objectives.build import save_weights
 from cmcgns.randomness import derive, torch_generator
-from cmcgns.training.data import Pairs, batches, epoch_order
-from cmcgns.training.schedule import warmup_cosine
+from cmcgns.training.compute import ledger, peak_mib
+from cmcgns.training.data import Demand, Pairs, batches, epoch_order
+from cmcgns.training.optimizers import build_optimizer
+from cmcgns.training.schedule import learning_rate
 
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+CHECK_EVERY = 20  # steps between looks at the loss, because looking waits for the device
 
 
 @dataclass
 class State:
-    """What a resumed run needs besides weights and optimiser."""
+    """What a resumed run needs besides weights and optimiser.
+
+    Attributes:
+        seconds: of training, an epoch each, the running one last; validation has its own sum.
+        peak_mib: the highest peak of memory of all the processes that worked on the phase.
+    """
 
     epoch: int = 0
     batch: int = 0
     best: float = float("inf")
     history: list[dict[str, float]] = field(default_factory=list)
     sums: dict[str, Any] = field(default_factory=dict)
+    pairs: int = 0
+    seconds: list[float] = field(default_factory=list)
+    validation_seconds: float = 0.0
+    peak_mib: float = 0.0
 
     def dumps(self) -> str:
         return json.dumps({**vars(self), "sums": {name: float(value) for name, value in self.sums.items()}})
@@ -51,6 +61,7 @@ def train_phase(
     train: Pairs,
     valid: Pairs,
     *,
+    demand: Demand,
     phase: str,
     training: dict[str, Any],
     seed: int,
@@ -61,23 +72,25 @@ def train_phase(
     checkpoint_minutes: float = 10,
     progress: Callable[[str], None] = print,
 ) -> list[dict[str, float]]:
-    """Train one phase and write `best.safetensors`, `last.safetensors` and `history.csv` into `out`.
+    """Train one phase; write `best.safetensors`, `last.safetensors`, `history.csv` and `compute.json` into `out`.
 
     Args:
+        demand: what the batches hold.
         training: the section `training.<phase>` of the settings.
         identity: a text that names code, data and settings; a checkpoint of another identity is not resumed.
         progress: called with a line of text after every validation.
 
     Returns:
-        One row an epoch: mean training and validation loss terms, learning rate, pairs per second.
+        One row an epoch: mean training and validation loss terms, learning rate.
 
     Raises:
         InputError: when a loss is not finite, naming the step and the term.
     """
     fabric = Fabric(accelerator="auto", devices=devices, precision=training["precision"])
     fabric.launch()
+    scaler = fabric.strategy.precision  # without a state unless the precision is fp16
     say = progress if fabric.is_global_zero else (lambda text: None)
-    size = training["batch_size_per_device"]
+    size, accumulate, epochs = (training[k] for k in ("batch_size_per_device", "accumulate", "epochs"))
     running_best = out / "resume-best.safetensors"
     state, saved = State(), _resumable(out / "resume.pt", identity)
     if saved and json.loads(saved["state"])["history"] and not running_best.exists():
@@ -85,31 +98,27 @@ def train_phase(
     unused = {id(parameter) for parameter in objective.unused_parameters(phase)}
     for parameter in objective.parameters():
         parameter.requires_grad_(id(parameter) not in unused)
-    optimizer = OPTIMIZERS[training["optimizer"]](
-        [p for p in objective.parameters() if p.requires_grad],
-        lr=training["lr"],
-        betas=tuple(training["betas"]),
-        eps=training["eps"],
-        weight_decay=training["weight_decay"],
-    )
-    model, optimizer = fabric.setup(objective, optimizer)
+    model, optimizer = fabric.setup(objective, build_optimizer(objective.parameters(), training))
     if saved:
         objective.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
+        scaler.load_state_dict(saved["scaler"])
         state = State(**json.loads(saved["state"]))
         say(f"{phase}: resumed at epoch {state.epoch + 1}, batch {state.batch}")
-    per_epoch = max(
-        1, len(epoch_order(train, seed=seed, key=(phase, 0), pairing=pairing)) // (size * devices)
-    )
-    updates = max(1, per_epoch // training["accumulate"])
+    order = epoch_order(train, seed=seed, key=(phase, 0), pairing=pairing)
+    per_epoch = max(1, len(order) // (size * devices))
+    updates = math.ceil(per_epoch / accumulate)
     rate = {
-        "total": updates * training["epochs"],
+        "total": updates * epochs,
         "warmup": round(updates * training["warmup_epochs"]),
         "lr": training["lr"],
         "start_lr": training["warmup_start_lr"],
+        "schedule": training["schedule"],
+        "milestones": [updates * epoch for epoch in training["milestones"]],
     }
 
     def checkpoint() -> None:
+        state.peak_mib = max(state.peak_mib, peak_mib(fabric.device))
         if fabric.is_global_zero:
             with atomic(out / "resume.pt") as path:
                 torch.save(
@@ -117,60 +126,78 @@ def train_phase(
                         "identity": identity,
                         "model": objective.state_dict(),
                         "optimizer": optimizer.state_dict(),
+                        "scaler": scaler.state_dict(),
                         "state": state.dumps(),
                     },
                     path,
                 )
 
-    saved_at = time.monotonic()
-    while state.epoch < training["epochs"]:
-        began, first = time.monotonic(), state.batch
+    def lap() -> float:
+        """Seconds since the last call."""
+        nonlocal since
+        before, since = since, time.monotonic()
+        return since - before
+
+    since = saved_at = time.monotonic()
+    while state.epoch < epochs:
+        if len(state.seconds) == state.epoch:
+            state.seconds.append(0.0)
         order = epoch_order(train, seed=seed, key=(phase, state.epoch), pairing=pairing)
         order = _share(order, size, fabric.global_rank, fabric.world_size)
         key = (phase, state.epoch, fabric.global_rank)
-        for batch in batches(train, order, size, first=first, seed=seed, key=key, train=True):
+        options = {"demand": demand, "first": state.batch, "seed": seed, "key": key, "train": True}
+        for batch in batches(train, order, size, **options):
             step = state.epoch * per_epoch + state.batch
-            lr = warmup_cosine(min(step // training["accumulate"], rate["total"] - 1), **rate)
+            lr = learning_rate(state.epoch * updates + state.batch // accumulate, **rate)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            closes = (state.batch + 1) % training["accumulate"] == 0 or state.batch + 1 == per_epoch
+            opened = state.batch - state.batch % accumulate  # the first batch of this update
+            together = min(accumulate, per_epoch - opened)  # the last update of an epoch may have fewer
+            closes = state.batch + 1 == opened + together
             torch.manual_seed(derive(seed, "dropout", phase, step, fabric.global_rank))
             generator = torch_generator(seed, "masks", phase, step, fabric.global_rank)
             with fabric.no_backward_sync(model, enabled=not closes):
                 terms = model(fabric.to_device(batch), phase, generator)
                 total = total_loss(terms, objective.weights(phase))
-                fabric.backward(total / training["accumulate"])
+                fabric.backward(total / together)
             if closes:
                 if training["max_grad_norm"]:
                     fabric.clip_gradients(model, optimizer, max_norm=training["max_grad_norm"])
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-            _accumulate(state.sums, {"loss": total, **terms}, step)
+            _accumulate(state.sums, {"loss": total, **terms})
+            if step % CHECK_EVERY == 0:
+                _check_finite(state.sums, f"at step {step} or up to {CHECK_EVERY} steps before")
             state.batch += 1
-            timed = time.monotonic() - saved_at > 60 * checkpoint_minutes
+            state.pairs += len(batch.images) * fabric.world_size
+            state.seconds[-1] += lap()
+            timed = since - saved_at > 60 * checkpoint_minutes
             if closes and timed and state.batch < per_epoch:  # the end of an epoch has its own
                 checkpoint()
                 saved_at = time.monotonic()
-        done = state.batch - first
         row = {"epoch": state.epoch + 1, "lr": lr}
-        _check_finite(state.sums, state.epoch * per_epoch + state.batch)
+        _check_finite(state.sums, f"up to {CHECK_EVERY} steps before the end of epoch {state.epoch + 1}")
         row |= {f"train_{name}": float(value) / state.batch for name, value in state.sums.items()}
-        row |= validate(model, objective, valid, fabric, phase=phase, size=size, seed=seed)
-        row["pairs_per_second"] = done * size * fabric.world_size / (time.monotonic() - began)
+        state.seconds[-1] += lap()
+        row |= validate(model, objective, valid, fabric, demand=demand, phase=phase, size=size, seed=seed)
+        state.validation_seconds += lap()
         state.history.append(row)
-        say(_line(phase, row, training["epochs"]))
+        speed = state.batch * size * fabric.world_size / state.seconds[-1]
+        say(_line(phase, row, epochs, speed))
         if row["valid_loss"] <= state.best and fabric.is_global_zero:
             save_weights(objective, running_best)
         state.best = min(state.best, row["valid_loss"])
         state.epoch, state.batch, state.sums = state.epoch + 1, 0, {}
         checkpoint()
-        saved_at = time.monotonic()
+        lap()
+        saved_at = since
     if fabric.is_global_zero:
         save_weights(objective, out / "last.safetensors")
-        # Times differ between equal runs; they go to a file that nothing is compared by.
-        history = pd.DataFrame(state.history)
-        write_text(out / "speed.csv", history[["epoch", "pairs_per_second"]].to_csv(index=False))
-        write_text(out / "history.csv", history.drop(columns="pairs_per_second").to_csv(index=False))
+        passes = objective.passes or (objective.views, 0)
+        spent = {key: getattr(state, key) for key in ("pairs", "seconds", "validation_seconds", "peak_mib")}
+        devices = {"device": fabric.device, "devices": fabric.world_size}
+        write_json(out / "compute.json", ledger(**spent, **devices, passes=passes, updates=updates * epochs))
+        write_text(out / "history.csv", pd.DataFrame(state.history).to_csv(index=False))
         running_best.replace(out / "best.safetensors")
         (out / "resume.pt").unlink()
     return state.history
@@ -183,6 +210,7 @@ def validate(
     valid: Pairs,
     fabric: Fabric,
     *,
+    demand: Demand,
     phase: str,
     size: int,
     seed: int,
@@ -190,60 +218,29 @@ def validate(
     """Means of loss terms and statistics over the validation batches; changes nothing in the model."""
     model.eval()
     order = torch.arange(len(valid)).numpy()
-    sums: dict[str, float] = {}
+    sums: dict[str, Any] = {}
+    logs: dict[str, Any] = {}
     count = 0
-    for count, batch in enumerate(batches(valid, order, size, train=False), start=1):
+    for count, batch in enumerate(batches(valid, order, size, demand=demand, train=False), start=1):
         generator = torch_generator(seed, "masks", "valid", phase, count)
         terms = model(fabric.to_device(batch), phase, generator)
-        _accumulate(
-            sums, {"loss": total_loss(terms, objective.weights(phase)), **terms, **objective.logs()}, count
-        )
+        _accumulate(sums, {"loss": total_loss(terms, objective.weights(phase)), **terms})
+        _accumulate(logs, objective.logs())
     model.train()
-    return {f"valid_{name}": float(value) / count for name, value in sums.items()}
+    _check_finite(sums, f"in the validation of {phase}")
+    return {f"valid_{name}": float(value) / count for name, value in (sums | logs).items()}
 
 
-def save_weights(objective: Objective, path: Path) -> None:
-    """Write the objective's whole state, buffers included."""
-    with atomic(path) as temporary:
-        save_file(
-            {
-                name: value.detach().cpu().clone().contiguous()
-                for name, value in objective.state_dict().items()
-            },
-            temporary,
-        )
-
-
-def load_weights(objective: Objective, path: Path) -> None:
-    """Read what `save_weights` wrote; every name must fit.
-
-    Raises:
-        InputError: when the file belongs to another model.
-    """
-    try:
-        objective.load_state_dict(load_file(path), strict=True)
-    except (RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"the weights do not fit the model: {reason}", file=path, remedy="run the phase again"
-        ) from None
-
-
-def _accumulate(sums: dict[str, Any], values: dict[str, Tensor], step: int) -> None:
-    """Add to running sums on the device; look at them only now and then, because looking waits for the device."""
+def _accumulate(sums: dict[str, Any], values: dict[str, Tensor]) -> None:
+    """Add to running sums on the device."""
     for name, value in values.items():
         sums[name] = sums.get(name, 0.0) + value.detach().float()
-    if step % 20 == 0:
-        _check_finite(sums, step)
 
 
-def _check_finite(sums: dict[str, Any], step: int) -> None:
+def _check_finite(sums: dict[str, Any], where: str) -> None:
     bad = [name for name, value in sums.items() if not math.isfinite(float(value))]
     if bad:
-        raise InputError(
-            f"not finite at step {step} or up to 20 steps before: {', '.join(bad)}",
-            remedy="lower the learning rate",
-        )
+        raise InputError(f"not finite {where}: {', '.join(bad)}", remedy="lower the learning rate")
 
 
 def _share(order: Any, size: int, rank: int, world: int) -> Any:
@@ -264,8 +261,8 @@ def _resumable(path: Path, identity: str) -> dict[str, Any] | None:
     return saved if saved["identity"] == identity else None
 
 
-def _line(phase: str, row: dict[str, float], epochs: int) -> str:
+def _line(phase: str, row: dict[str, float], epochs: int, speed: float) -> str:
     return (
         f"{phase} epoch {row['epoch']}/{epochs}: train {row['train_loss']:.4f}, valid {row['valid_loss']:.4f}, "
-        f"{row['pairs_per_second']:.0f} pairs/s"
+        f"{speed:.0f} pairs/s"
     )

@@ -1,0 +1,80 @@
+"""A method's model by name: built from settings, its weights written and read."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from cmcgns.errors import InputError
+from cmcgns.files import atomic
+from cmcgns.models.image import build_trunk
+from cmcgns.models.text import build_text_encoder
+from cmcgns.objectives.base import Objective
+from cmcgns.randomness import derive
+
+# A method is imported by name, so that its file is part of its own runs' fingerprint and of no other's.
+OBJECTIVES = {
+    "moco": "moco.MoCo",
+    "moco_v2": "moco.MoCo",
+    "simclr": "simclr.SimCLR",
+    "convirt": "convirt.ConVIRT",
+    "clip": "clip.CLIP",
+    "gloria": "gloria.GLoRIA",
+    "lovt": "lovt.LoVT",
+    "prior": "prior.PRIOR",
+    "mgca": "mgca.MGCA",
+    "cm_cgns": "cm_cgns.CMCGNS",
+}
+
+
+def build_objective(
+    method: str,
+    encoders: dict[str, Any],
+    parameters: dict[str, Any],
+    *,
+    seed: int,
+    vocab_size: int | None,
+    size: int,
+) -> Objective:
+    """The method's model at its start: encoders from `encoders`, everything else random from `seed`."""
+    trunk = build_trunk(encoders["image"]["arch"], encoders["image"]["weights"], seed=derive(seed, "trunk"))
+    module, name = OBJECTIVES[method].split(".")
+    objective = getattr(import_module(f"cmcgns.objectives.{module}"), name)
+    if objective.text == "none":
+        return objective(trunk, None, image_size=size, seed=derive(seed, "objective"), **parameters)
+    sizes = {key: value for key, value in encoders["text"].items() if key != "name" and value is not None}
+    if encoders["text"]["name"] == "random":
+        sizes["vocab_size"] = vocab_size
+    text = build_text_encoder(encoders["text"]["name"], seed=derive(seed, "text"), config=sizes)
+    return objective(trunk, text, image_size=size, seed=derive(seed, "objective"), **parameters)
+
+
+def save_weights(objective: Objective, path: Path) -> None:
+    """Write the objective's whole state, buffers included."""
+    with atomic(path) as temporary:
+        save_file(
+            {
+                name: value.detach().cpu().clone().contiguous()
+                for name, value in objective.state_dict().items()
+            },
+            temporary,
+        )
+
+
+def load_weights(objective: Objective, path: Path) -> None:
+    """Read what `save_weights` wrote; every name must fit.
+
+    Raises:
+        InputError: when the file belongs to another model.
+    """
+    try:
+        objective.load_state_dict(load_file(path), strict=True)
+    except (RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"the weights do not fit the model: {reason}", file=path, remedy="run the phase again"
+        ) from None

@@ -1,0 +1,135 @@
+"""The paper's claims, held against the runs: docs/science.md says what is claimed and when it holds."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+from cmcgns.errors import InputError
+from cmcgns.files import read_json, write_text
+from cmcgns.methods import METHODS
+from cmcgns.pipeline.paths import Paths
+
+FAMILIES = ("initialisation", "image only", "global image-text", "local image-text")
+Scores = Mapping[tuple[str, str, int, int], float]
+"""(arm, pair, fraction, seed) -> the primary metric in per cent."""
+
+
+class Finding(NamedTuple):
+    """One claim in one task: the difference for each seed, in points, and what follows."""
+
+    claim: str
+    task: str
+    what: str
+    differences: tuple[float, ...]
+    verdict: str
+
+
+def write_claims(paths: Paths, *, cells: Iterable[tuple[str, str, int]], seeds: list[int]) -> None:
+    """Write `tables/claims.csv` and `.md` from the metrics of the cells (arm, pair, fraction) that were run."""
+    scores = {}
+    for arm, pair, fraction in cells:
+        for seed in seeds:
+            path = Path(paths.cell(arm, pair, fraction, seed)) / "metrics.json"
+            if not path.exists():
+                raise InputError("a run is missing", file=path, remedy="run `cmcgns reproduce`")
+            value = read_json(path)["primary"]
+            if value is not None:
+                scores[arm, pair, fraction, seed] = 100 * value
+    found = [*families(scores), *ablation(scores), *best(scores)]
+    rows = [
+        [f.claim, f.task, f.what, *(f"{d:+.2f}" for d in (fmean(f.differences), *f.differences)), f.verdict]
+        for f in found
+    ]
+    header = ["claim", "task", "difference of", "mean", *(f"seed {seed}" for seed in seeds), "verdict"]
+    with_header = [header, *rows]
+    write_text(paths.table("claims", "csv"), "".join(",".join(row) + "\n" for row in with_header))
+    lines = ["| " + " | ".join(row) + " |" for row in with_header]
+    write_text(
+        paths.table("claims", "md"), "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]]) + "\n"
+    )
+
+
+def families(scores: Scores) -> list[Finding]:
+    """C1: each family against the one before it, CM-CGNS against the last."""
+    members = defaultdict(list)
+    for arm in dict.fromkeys(key[0] for key in scores):
+        if arm in METHODS and arm != "cm_cgns":
+            members[METHODS[arm].family].append(arm)
+    order = [(family, members[family]) for family in FAMILIES if members[family]]
+    if any(key[0] == "cm_cgns" for key in scores):
+        order.append(("CM-CGNS", ["cm_cgns"]))
+    return [
+        _finding(
+            "C1", task, f"{high[0]} - {low[0]}", _mean(scores, task, high[1]), _mean(scores, task, low[1])
+        )
+        for task in _tasks(scores)
+        for low, high in zip(order, order[1:], strict=False)
+    ]
+
+
+def ablation(scores: Scores, of: str = "cm_cgns") -> list[Finding]:
+    """C2: each part against the baseline, both parts against each."""
+    part = {name: f"{of}-{name}" for name in ("baseline", "cgns", "mir")} | {"both": of}
+    known = {key[0] for key in scores}
+    if not set(part.values()) <= known:
+        return []
+    shared = {key[1:3] for key in scores if key[0] == part["baseline"]}
+    kept = {key: value for key, value in scores.items() if key[1:3] in shared}
+    steps = [
+        ("cgns", "baseline"),
+        ("mir", "baseline"),
+        ("both", "baseline"),
+        ("both", "cgns"),
+        ("both", "mir"),
+    ]
+    return [
+        _finding("C2", task, f"{a} - {b}", _mean(kept, task, [part[a]]), _mean(kept, task, [part[b]]))
+        for task in _tasks(kept)
+        for a, b in steps
+    ]
+
+
+def best(scores: Scores, of: str = "cm_cgns") -> list[Finding]:
+    """C6: CM-CGNS against the best other method of each cell."""
+    others = sorted({key[0] for key in scores if key[0] in METHODS and key[0] != of})
+    if not others or not any(key[0] == of for key in scores):
+        return []
+    rivals: dict[tuple[str, str, int, int], float] = {}
+    for pair, fraction in {key[1:3] for key in scores if key[0] == of}:
+        by_seed = {
+            arm: {k[3]: v for k, v in scores.items() if k[:3] == (arm, pair, fraction)} for arm in others
+        }
+        rival = max((arm for arm in others if by_seed[arm]), key=lambda arm: fmean(by_seed[arm].values()))
+        rivals |= {("best other", pair, fraction, seed): value for seed, value in by_seed[rival].items()}
+    joined = {**scores, **rivals}
+    return [
+        _finding(
+            "C6", task, "CM-CGNS - best other", _mean(joined, task, [of]), _mean(joined, task, ["best other"])
+        )
+        for task in _tasks(scores)
+    ]
+
+
+def _tasks(scores: Scores) -> list[str]:
+    return list(dict.fromkeys(key[1].split("-")[0] for key in scores))
+
+
+def _mean(scores: Scores, task: str, arms: list[str]) -> dict[int, float]:
+    """seed -> mean over the arms of their mean over the task's cells."""
+    values = defaultdict(list)
+    for (arm, pair, _, seed), value in scores.items():
+        if arm in arms and pair.startswith(task):
+            values[seed].append(value)
+    return {seed: fmean(found) for seed, found in sorted(values.items())}
+
+
+def _finding(claim: str, task: str, what: str, high: dict[int, float], low: dict[int, float]) -> Finding:
+    differences = tuple(high[seed] - low[seed] for seed in high if seed in low)
+    holds = (
+        "holds" if min(differences) > 0 else "in the mean only" if fmean(differences) > 0 else "does not hold"
+    )
+    return Finding(claim, task, what, differences, holds)
