@@ -11,7 +11,7 @@ min_version("9.20")
 
 from cmcgns.errors import InputError
 from cmcgns.methods import METHODS
-from cmcgns.pipeline.plan import TABLES, Plan
+from cmcgns.pipeline.plan import KINDS, TABLES, Plan
 
 try:
     PLAN = Plan.load(config.get("profile", "demo"))
@@ -43,6 +43,7 @@ wildcard_constraints:
 include: "workflow/rules/data.smk"
 include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/downstream.smk"
+include: "workflow/rules/beyond.smk"
 include: "workflow/rules/tables.smk"
 
 
@@ -51,7 +52,9 @@ rule all:
     default_target: True
     input:
         P.report,
-        [P.table(name, e) for name in PLAN.tables() for e in ("csv", "md", "tex")],
+        [endings(name) for name in PLAN.tables()],
+        [f"{P.attention(arm, bool(S.synthetic))}.png" for arm in PLAN.readers() if "attention" in S.figures.kinds],
+        [f"{P.tsne(arm)}.png" for arm in PLAN.arms() if "tsne" in S.figures.kinds],
         [f"{P.cell(c.arm, c.pair, c.fraction, c.seed)}/metrics.json" for c in PLAN.cells()],
 
 

@@ -27,6 +27,13 @@ app = typer.Typer(
 reports_app = typer.Typer(no_args_is_help=True, help="Radiology reports: sections, sentences, filters.")
 app.add_typer(reports_app, name="reports")
 
+figure_app = typer.Typer(no_args_is_help=True, help="The paper's figures 4 and 5.")
+app.add_typer(figure_app, name="figure")
+
+TABLE_NAMES = (
+    *("1", "2", "3", "4", "sensitivity", "retrieval", "zero_shot", "grounding"),
+    *("compute", "comparisons", "claims"),
+)
 Source = Literal["mimic_cxr", "chexpert", "rsna", "covidx", "siim", "object_cxr"]
 Profile = Annotated[str, typer.Option(help="Which profile of params.yaml.")]
 SettingsText = Annotated[
@@ -327,22 +334,107 @@ def finetune(
     _say(json.dumps(metrics))
 
 
+def _held_out(paths: Paths, source: str, scheme: str, truth: str) -> dict[str, Path]:
+    files = {
+        "store": paths.store(source),
+        "store_table": paths.store_table(source),
+        "index": paths.index(source),
+        "split": paths.split(source, scheme),
+        "tokens": paths.tokens,
+        "reports": paths.reports,
+        "truth" if truth else "raw": truth or paths.raw,
+    }
+    return {name: Path(file) for name, file in files.items()}
+
+
+Truth = Annotated[str, typer.Option(help="Folder of a synthetic world's truth; empty for real data.")]
+Weights = Annotated[Path, typer.Option(help="The objective's weights after its last phase.")]
+
+
+@app.command()
+def align(
+    kind: Literal["retrieval", "zero_shot", "grounding"],
+    arm: str,
+    weights: Weights,
+    truth: Truth = "",
+    scheme: Scheme = "audited",
+    profile: Profile = "demo",
+    settings: SettingsText = None,
+) -> None:
+    """Measure what an image-text model knows without a head."""
+    from cmcgns.evaluation.alignment import run as measure
+    from cmcgns.pipeline import gpu
+
+    gpu.claim()
+    paths = Paths(profile)
+    values = _settings(settings, profile, "align", kind=kind, arm=arm)
+    document = measure(
+        kind=kind,
+        arm=arm,
+        objective=values["class"],
+        weights=weights,
+        files=_held_out(paths, "chexpert" if kind == "zero_shot" else "mimic_cxr", scheme, truth),
+        settings=values["settings"],
+        seeds=values["seeds"],
+        out=Path(paths.alignment(kind, arm)).parent,
+    )
+    _say(json.dumps({"n": document["n"], "reason": document["reason"]}))
+
+
+@figure_app.command("attention")
+def figure_attention(
+    arm: str,
+    weights: Weights,
+    truth: Truth = "",
+    scheme: Scheme = "audited",
+    profile: Profile = "demo",
+    settings: SettingsText = None,
+) -> None:
+    """Draw where sentences look in their radiographs (the paper's Fig. 4)."""
+    from cmcgns.reporting.figures import attention_figure
+
+    paths = Paths(profile)
+    values = _settings(settings, profile, "attention", arm=arm)
+    attention_figure(
+        objective=values["class"],
+        title=values["title"],
+        weights=weights,
+        files=_held_out(paths, "mimic_cxr", scheme, truth),
+        settings=values["settings"],
+        out=Path(paths.attention(arm, bool(truth))),
+    )
+
+
+@figure_app.command("tsne")
+def figure_tsne(arm: str, profile: Profile = "demo", settings: SettingsText = None) -> None:
+    """Draw the trunk's features of CheXpert 5x200 in the plane (the paper's Fig. 5)."""
+    from cmcgns.pipeline.plan import Plan
+    from cmcgns.reporting.figures import tsne_figure
+
+    paths = Paths(profile)
+    numbers = tsne_figure(
+        features=Path(paths.features(Plan.trunk(arm, 0), "chexpert")),
+        store_table=Path(paths.store_table("chexpert")),
+        index=Path(paths.index("chexpert")),
+        out=Path(paths.tsne(arm)),
+        **_settings(settings, profile, "tsne", arm=arm),
+    )
+    _say(json.dumps(numbers))
+
+
 # -- tables --------------------------------------------------------------------------------------------------------
 
 
 @app.command()
 def table(
-    name: Annotated[Literal["1", "2", "3", "4", "sensitivity"], typer.Argument()],
+    name: Annotated[Literal[TABLE_NAMES], typer.Argument(help="One of the paper's tables, or one of ours.")],
     profile: Profile = "demo",
     settings: SettingsText = None,
 ) -> None:
-    """Collect the metrics of all runs into one of the paper's tables, or the sensitivity study."""
-    from cmcgns.reporting.tables import write_table
+    """Collect finished runs into a table."""
+    from cmcgns.reporting.collect import write
 
-    values = _settings(settings, profile, "table", name=name)
-    if not values["groups"]:
-        raise InputError(f"profile {profile!r} has no runs for this table", file="params.yaml")
-    write_table(name, Paths(profile), **values)
+    write(name, Paths(profile), _settings(settings, profile, "table", name=name))
 
 
 @app.command()

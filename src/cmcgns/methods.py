@@ -74,11 +74,11 @@ class CMCGNSObjective(Section):
 
 class MoCoObjective(Section):
     dim: Count
-    queue_size: Count
+    queue_size: Count = Field(description="a multiple of a step's pairs, less than the data set")
     momentum: Fraction
     tau: Positive
     head: Literal["linear", "mlp"]
-    bn_splits: Count
+    bn_splits: Count = Field(description="groups of a process's batch for batch norm; divides the batch")
 
 
 class SimCLRObjective(Section):
@@ -87,7 +87,7 @@ class SimCLRObjective(Section):
     head_norm: bool
     tau: Positive
     sync_batch_norm: bool
-    loss_weight: Positive
+    loss_weight: Positive = Field(description="2 adds the means of the two views, 1 is the mean over both")
 
 
 class ConVIRTObjective(Section):
@@ -102,7 +102,7 @@ class ConVIRTObjective(Section):
 class CLIPObjective(Section):
     dim: Count
     tau: Positive
-    max_scale: Positive
+    max_scale: Annotated[float, Field(gt=1)]
 
 
 class GLoRIAObjective(Section):
@@ -143,7 +143,7 @@ class PRIORObjective(Section):
     decoder_layers: Count
     decoder_heads: Count
     decoder_dropout: Fraction
-    drop_channels: Fraction
+    drop_channels: Annotated[float, Field(ge=0, lt=1)]
     lambda_global: NonNegative
     lambda_prototype: NonNegative
 
@@ -197,10 +197,22 @@ METHODS = {
     "random": Method("Random Init", "initialisation", "a seed"),
     "imagenet": Method("ImageNet Init", "initialisation", "torchvision, weights IMAGENET1K_V1"),
     "moco": Method(
-        "MoCo", "image only", "facebookresearch/moco at 89d6176", "moco.MoCo", MoCoObjective, ("stage1",), views=2
+        "MoCo",
+        "image only",
+        "facebookresearch/moco at 89d6176",
+        "moco.MoCo",
+        MoCoObjective,
+        ("stage1",),
+        views=2,
     ),
     "moco_v2": Method(
-        "MoCoV2", "image only", "facebookresearch/moco at 89d6176", "moco.MoCo", MoCoObjective, ("stage1",), views=2
+        "MoCoV2",
+        "image only",
+        "facebookresearch/moco at 89d6176",
+        "moco.MoCo",
+        MoCoObjective,
+        ("stage1",),
+        views=2,
     ),
     "simclr": Method(
         "SimCLR",

@@ -62,7 +62,7 @@ class Splits(Section):
 
 
 class ImageEncoder(Section):
-    arch: Literal["resnet50", "resnet18", "resnet10"]
+    arch: Literal["resnet50", "resnet18", "resnet10", "resnet10_half"]
     weights: str = Field(description="imagenet1k_v1, imagenet1k_v2, random, or a file of torchvision keys")
 
 

@@ -124,6 +124,14 @@ def test_a_model_that_knows_the_findings_classifies_perfectly(world, chexpert):
     assert opposite.seeds[0]["AUC mean"] == 0.0 == opposite.seeds[0]["ACC 5x200"]
 
 
+def test_a_diverged_model_is_refused(world, mimic, monkeypatch):
+    model = world.planted_model(mimic)
+    monkeypatch.setattr(model.objective, "_cells", lambda batch: batch.images[:, 0, :4, :4] * float("nan"))
+    for evaluate in (alignment.retrieval, alignment.grounding):
+        with pytest.raises(InputError, match="not finite"):
+            evaluate(model, mimic, world.SETTINGS, [0])
+
+
 def test_patients_are_drawn_whole_and_with_replacement():
     groups = pd.Series(["a", "a", "b", "c", "c", "c"])
     drawn = alignment.resample(groups, list(range(50)))
@@ -140,7 +148,7 @@ def test_the_step_writes_what_it_found_and_repeats_it(world, mimic, tmp_path, ki
     settings = world.SETTINGS
     weights = tmp_path / "w.safetensors"
     objective = build_objective(
-        "cm_cgns",
+        "cm_cgns.CMCGNS",
         settings["encoders"],
         settings["objective"],
         seed=3,
@@ -148,13 +156,20 @@ def test_the_step_writes_what_it_found_and_repeats_it(world, mimic, tmp_path, ki
         size=64,
     )
     save_weights(objective, weights)
-    options = {"method": "cm_cgns", "weights": weights, "files": mimic, "settings": settings, "seeds": [0, 1]}
+    options = {
+        "arm": "cm_cgns",
+        "objective": "cm_cgns.CMCGNS",
+        "weights": weights,
+        "files": mimic,
+        "settings": settings,
+        "seeds": [0, 1],
+    }
     document = alignment.run(kind=kind, out=tmp_path / "a", **options)
     # another seed of the start changes nothing: all weights come from the file
     options["settings"] = settings | {"seed": 4, "batch_size": 17}
     again = alignment.run(kind=kind, out=tmp_path / "b", **options)
     written = read_json(tmp_path / "a" / "metrics.json")
-    assert written["kind"] == kind and written["method"] == "cm_cgns" and set(written["seeds"]) == {"0", "1"}
+    assert written["kind"] == kind and written["arm"] == "cm_cgns" and set(written["seeds"]) == {"0", "1"}
     for seed in (0, 1):
         assert written["seeds"][str(seed)] == pytest.approx(document["seeds"][seed])
         assert again["seeds"][seed] == pytest.approx(document["seeds"][seed])
@@ -164,10 +179,11 @@ def test_the_step_writes_what_it_found_and_repeats_it(world, mimic, tmp_path, ki
 
 def test_a_method_without_text_is_refused(world, mimic, tmp_path):
     settings = world.SETTINGS | {"objective": {}}
-    with pytest.raises(InputError, match="moco has no text encoder"):
+    with pytest.raises(InputError, match=r"moco\.MoCo has no text encoder"):
         alignment.run(
             kind="retrieval",
-            method="moco",
+            arm="moco",
+            objective="moco.MoCo",
             weights=tmp_path / "w",
             files=mimic,
             settings=settings,

@@ -7,7 +7,6 @@ import itertools
 import numpy as np
 import pytest
 
-from cmcgns.errors import InputError
 from cmcgns.evaluation.retrieval import chance_scores, retrieval_scores
 
 
@@ -67,7 +66,7 @@ def test_another_image_of_the_study_is_no_mistake():
 def test_an_embedding_that_is_not_finite_is_refused():
     broken = np.eye(3)
     broken[1, 1] = np.nan
-    with pytest.raises(InputError, match="not finite"):
+    with pytest.raises(ValueError, match="not finite"):
         retrieval_scores(broken, np.eye(3), np.arange(3))
 
 

@@ -34,7 +34,9 @@ def test_the_score_is_the_mean_of_stating_minus_the_mean_of_denying_sentences():
 
 
 def label_rows(counts: dict[str, int]) -> pd.DataFrame:
-    rows = [dict.fromkeys(CHEXPERT_LABELS, np.nan) | {name: 1.0} for name, n in counts.items() for _ in range(n)]
+    rows = [
+        dict.fromkeys(CHEXPERT_LABELS, np.nan) | {name: 1.0} for name, n in counts.items() for _ in range(n)
+    ]
     rows.append(dict.fromkeys(CHEXPERT_LABELS, np.nan) | {"Edema": 1.0, "Cardiomegaly": 1.0})
     rows.append(dict.fromkeys(CHEXPERT_LABELS, np.nan) | {"Edema": 1.0, "Pneumonia": -1.0})
     frame = pd.DataFrame(rows).assign(frontal=True, official_split="train")

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from cmcgns.models.attention import SigmoidCrossAttention
+from cmcgns.losses.precision import unit
+from cmcgns.models.attention import SharedKeyAttention, SigmoidCrossAttention, cosine_attention
 
 D = 8
 
@@ -92,3 +93,58 @@ def test_fp32_under_autocast(inputs):
     with torch.autocast("cpu", torch.bfloat16):
         inside = layer(regions, sentences, mask)
     assert all(torch.equal(a, b) for a, b in zip(inside, layer(regions, sentences, mask), strict=True))
+
+
+def slow_shared(layer, regions, sentences):
+    """One pair without padding, before the batch norm: both sides of softmax attention, row by row."""
+
+    def take(queries, keys):
+        rows = []
+        for query in queries:
+            scores = torch.stack([layer.key(query) @ layer.key(key) / math.sqrt(D) for key in keys])
+            rows.append(sum(w * layer.value(key) for w, key in zip(scores.softmax(0), keys, strict=True)))
+        return layer.output(torch.stack(rows))
+
+    return take(sentences, regions), take(regions, sentences)
+
+
+def test_shared_keys_equal_the_loop_and_share_a_batch_norm(inputs):
+    regions, sentences, mask = inputs
+    layer = SharedKeyAttention(D)
+    f_ir, f_ri, gates = layer(regions, sentences, mask)
+    slow = [slow_shared(layer, r, s[m]) for r, s, m in zip(regions, sentences, mask, strict=True)]
+    slow_ir, slow_ri = (torch.cat(rows) for rows in zip(*slow, strict=True))
+    reference = torch.nn.BatchNorm1d(D)
+    torch.testing.assert_close(f_ri.flatten(0, 1), reference(slow_ri), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(f_ir[mask], reference(slow_ir), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(layer.norm.running_mean, reference.running_mean, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(gates.sum(-1), mask.float())
+    assert (f_ir[~mask] == 0).all()
+
+
+def test_shared_keys_do_not_see_padding(inputs):
+    """Batch norm over attended sentences included padding in the released code (baselines T16)."""
+    regions, sentences, mask = inputs
+    layer = SharedKeyAttention(D)
+    expected = layer(regions, sentences, mask)
+    louder = torch.where(mask.unsqueeze(-1), sentences, 50.0)
+    torch.testing.assert_close(tuple(layer(regions, louder, mask)), tuple(expected))
+    none = layer(regions, sentences, torch.tensor([[True] * 4, [False] * 4, [True] * 4]))
+    assert all(value.isfinite().all() for value in none)
+
+
+def test_cosine_attention_equals_the_loop(inputs):
+    regions, sentences, mask = inputs
+    regions, sentences = unit(regions), unit(sentences)
+    context, weights = cosine_attention(regions, sentences, 0.1, mask)
+    for b in range(3):
+        for p in range(5):
+            real = sentences[b][mask[b]]
+            expected = (real @ regions[b, p] / 0.1).softmax(0)
+            torch.testing.assert_close(weights[b, p][mask[b]], expected, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(context[b, p], expected @ real, atol=1e-5, rtol=1e-4)
+    assert (weights * ~mask.unsqueeze(1) == 0).all()
+    everything, _ = cosine_attention(sentences, regions, 0.1)
+    torch.testing.assert_close(
+        everything, cosine_attention(sentences, regions, 0.1, torch.ones(3, 5).bool())[0]
+    )

@@ -4,7 +4,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from cmcgns.errors import InputError
-from cmcgns.models.pooling import AttentionPool, ImageAttentionPool, masked_mean, sentence_mean
+from cmcgns.models.pooling import (
+    AttentionPool,
+    ImageAttentionPool,
+    MeanQueryPool,
+    masked_mean,
+    sentence_mean,
+    words_of_sentences,
+)
 
 
 def slow_pool(pool, tokens):
@@ -129,3 +136,37 @@ def test_sentence_mean_by_hand_and_independent_of_padding():
     assert mean.flatten().tolist() == [2, 5] and mask.all()
     padded, _ = sentence_mean(F.pad(tokens, (0, 0, 0, 3), value=7.0), F.pad(index, (0, 3), value=-1))
     assert torch.equal(padded, mean)
+
+
+def test_mean_query_pool_equals_the_loop(sentences):
+    """The mean is of real rows, not of the padded length (baselines T16), and is no key."""
+    x, mask, lengths = sentences
+    pool = MeanQueryPool(8, heads=2)
+    pooled, weights = pool(x, mask)
+    projections = zip(
+        pool.attention.in_proj_weight.chunk(3), pool.attention.in_proj_bias.chunk(3), strict=True
+    )
+    query, key, value = [lambda v, w=w, b=b: v @ w.T + b for w, b in projections]
+    for b, length in enumerate(lengths.tolist()):
+        valid = x[b, :length]
+        q, k, v = query(valid.mean(0)), key(valid), value(valid)
+        heads = [(k[:, c] @ q[c] / 2).softmax(0) for c in (slice(0, 4), slice(4, 8))]
+        taken = torch.cat([head @ v[:, c] for head, c in zip(heads, (slice(0, 4), slice(4, 8)), strict=True)])
+        torch.testing.assert_close(pooled[b], pool.attention.out_proj(taken), atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(weights[b, :length], sum(heads) / 2, atol=1e-6, rtol=1e-5)
+        assert (weights[b, length:] == 0).all()
+
+
+def test_mean_query_pool_of_nothing_is_finite(sentences):
+    x, mask, _ = sentences
+    pooled, weights = MeanQueryPool(8, heads=2)(x, mask & torch.tensor([[True], [False], [True]]))
+    assert pooled.isfinite().all() and weights.isfinite().all()
+
+
+def test_words_of_sentences_by_hand():
+    sentence = torch.tensor([[-1, 0, 0, 1, 1, -1], [-1, 0, 0, 0, -1, -1]])
+    word = torch.tensor([[-1, 0, 0, 1, 2, -1], [-1, 0, 1, 1, -1, -1]])
+    assert words_of_sentences(sentence, word).tolist() == [
+        [[1, 0, 0], [0, 1, 1]],
+        [[1, 1, 0], [0, 0, 0]],
+    ]

@@ -3,7 +3,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cmcgns.errors import InputError
-from cmcgns.models.text import build_text_encoder
+from cmcgns.models.text import build_text_encoder, encode_with_cls_attention
 
 TINY = {"hidden": 16, "layers": 1, "heads": 2, "vocab_size": 30, "max_positions": 12}
 
@@ -68,3 +68,19 @@ def test_bad_sizes_are_refused():
         build_text_encoder("random", config={"depth": 3})
     with pytest.raises(InputError, match="not a multiple"):
         build_text_encoder("random", config={**TINY, "heads": 3})
+
+
+def test_attention_of_cls_is_there_whatever_the_attention_kernel():
+    """`transformers` hands out none with its default kernel (baselines T24): compare with its eager one."""
+    encoder = build_text_encoder("random", config={**TINY, "layers": 3}).eval()
+    ids = torch.tensor([[1, 7, 8, 2, 0, 0], [1, 9, 10, 11, 12, 2]])
+    mask = ids > 0
+    hidden, weights = encode_with_cls_attention(encoder, ids, mask)
+    torch.testing.assert_close(weights.sum(1), torch.ones(2))
+    assert (weights[~mask] == 0).all() and not weights.requires_grad
+    torch.testing.assert_close(hidden, encoder(input_ids=ids, attention_mask=mask).last_hidden_state)
+    encoder.set_attn_implementation("eager")
+    eager = encoder(input_ids=ids, attention_mask=mask, output_attentions=True).attentions[-1]
+    torch.testing.assert_close(weights, eager[:, :, 0].mean(1), atol=1e-6, rtol=1e-5)
+    encoder.train()  # the eager kernel's are with dropout then, and sum to anything
+    torch.testing.assert_close(encode_with_cls_attention(encoder, ids, mask)[1].sum(1), torch.ones(2))

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from cmcgns.methods import METHODS
 from cmcgns.models.image import build_trunk
 from cmcgns.models.text import build_text_encoder
 from cmcgns.objectives.base import Batch, Objective
-from cmcgns.objectives.build import OBJECTIVES
 from cmcgns.objectives.cm_cgns import CMCGNS
 
 SIZES = {"hidden": 64, "layers": 2, "heads": 2, "vocab_size": 60, "max_positions": 40, "dropout": 0.0}
@@ -56,9 +56,9 @@ def make_batch(reports: Sequence[Sequence[int]] = REPORTS, *, pad: int = 0, seed
         sentence_index[row, 1 : length + 1] = torch.arange(len(sentences)).repeat_interleave(
             torch.tensor(sentences)
         )
-        word_index[row, 1 : length + 1] = torch.tensor(
-            [i for n in sentences for i in [j % 3 != 2 for j in range(n)]]
-        ).cumsum(0) - 1
+        word_index[row, 1 : length + 1] = (
+            torch.tensor([i for n in sentences for i in [j % 3 != 2 for j in range(n)]]).cumsum(0) - 1
+        )
         mask[row, : length + 2] = True
         tiles = torch.rand(3, 4, 4, generator=draw) * 2 - 1
         images.append(tiles.repeat_interleave(16, 1).repeat_interleave(16, 2))
@@ -80,14 +80,34 @@ TINY: dict[str, dict] = {
     "simclr": {"dim": 16},
     "lovt": {"dim": 16, "hidden": 24, "frozen_layers": 1},
     # [CLS] of a random BERT hardly differs between texts; batch norm blows that up, and a low temperature its rounding
-    "mgca": {"dim": 32, "hidden": 64, "prototypes": 6, "word_slots": 14, "freeze_steps": 0, "tau_global": 0.5},
+    "mgca": {
+        "dim": 32,
+        "hidden": 64,
+        "prototypes": 6,
+        "word_slots": 14,
+        "freeze_steps": 0,
+        "tau_global": 0.5,
+    },
     "prior": {
         # with the official 0.01, 0.01 and 10, at the step size of a short test, all sentences fall into one prototype
-        "tau_global": 0.1, "tau_local": 0.1, "lambda_prototype": 1.0,
-        "dim": 32, "heads": 4, "prototypes": 24, "slots": 4,
-        "decoder_layers": 2, "decoder_heads": 4, "decoder_dropout": 0.0,
+        "tau_global": 0.1,
+        "tau_local": 0.1,
+        "lambda_prototype": 1.0,
+        "dim": 32,
+        "heads": 4,
+        "prototypes": 24,
+        "slots": 4,
+        "decoder_layers": 2,
+        "decoder_heads": 4,
+        "decoder_dropout": 0.0,
     },
-    "cm_cgns": {"dim": 32, "heads": 4, "num_clusters": 4, "predictor_hidden": 16, "decoder_widths": (16, 16, 8, 8)},
+    "cm_cgns": {
+        "dim": 32,
+        "heads": 4,
+        "num_clusters": 4,
+        "predictor_hidden": 16,
+        "decoder_widths": (16, 16, 8, 8),
+    },
     "convirt": {"dim": 16, "hidden": 24, "frozen_layers": 1},
     "clip": {"dim": 16},
     "gloria": {"last_layers": 2, "chunk": 3},
@@ -97,7 +117,7 @@ TINY: dict[str, dict] = {
 
 def make_method(name: str, **options) -> Objective:
     """The method `name` over ResNet-10 at 64 px and a BERT of 2 x 64 without dropout."""
-    module, kind = OBJECTIVES[name].split(".")
+    module, kind = METHODS[name].objective.split(".")
     objective = getattr(import_module(f"cmcgns.objectives.{module}"), kind)
     trunk = build_trunk("resnet10", "random", seed=3)
     text = None if objective.text == "none" else build_text_encoder("random", seed=3, config=SIZES)

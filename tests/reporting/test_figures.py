@@ -47,7 +47,7 @@ def drawn(alignment_world, aligned_mimic, monkeypatch, tmp_path):
 
     def draw(files: dict[str, Path], name: str) -> pd.DataFrame:
         return figures.attention_figure(
-            method="planted", title="Planted", weights=Path("w"), files=files,
+            objective="planted", title="Planted", weights=Path("w"), files=files,
             settings=alignment_world.SETTINGS, out=tmp_path / name,
         )  # fmt: skip
 

@@ -37,7 +37,7 @@ def handed_over(monkeypatch, tmp_path):
             "pretraining": {"seed": 3, "pairing": "image", "devices": 1, "threads": 1},
         }  # fmt: skip
         run.pretrain(
-            method="some", phase="stage1", start=None, files=files, settings=settings, code="", out=tmp_path
+            arm="some", phase="stage1", start=None, files=files, settings=settings, code="", out=tmp_path
         )
         return seen
 

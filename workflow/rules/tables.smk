@@ -1,38 +1,36 @@
 # Metrics of all runs -> the paper's tables and the report.
 
 
-def metrics_of(name):
-    return [
-        f"{P.cell(arm, pair, fraction, seed)}/metrics.json"
-        for arm, pair, fraction in PLAN.groups(name)
-        for seed in S.downstream.seeds
-    ]
+def endings(name):
+    """What a table is written as; those of the paper and of alignment go into papers."""
+    extra = ["details.csv", "tex"] if name in PLAN.cell_tables() else ["tex"] if name in KINDS else []
+    return [P.table(name, ending) for ending in ("csv", "md", *extra)]
 
 
-rule table:
-    input:
-        lambda wc: metrics_of(wc.name.removeprefix("table")),
-        "src/cmcgns/reporting/paper_tables.csv",
-    output:
-        details=f"{P.results}/tables/{{name}}.details.csv",
-        csv=f"{P.results}/tables/{{name}}.csv",
-        md=f"{P.results}/tables/{{name}}.md",
-        tex=f"{P.results}/tables/{{name}}.tex",
-    log:
-        f"{LOGS}/tables/{{name}}.log",
-    params:
-        name=lambda wc: wc.name.removeprefix("table"),
-        settings=lambda wc: PLAN.params("table", name=wc.name.removeprefix("table")),
-        code=PLAN.code("table"),
-    wildcard_constraints:
-        name="table[1-4]|sensitivity",
-    shell:
-        "cmcgns table {params.name} --profile {S.profile} --settings {params.settings:q} > {log} 2>&1"
+for table_name in PLAN.tables():
+
+    rule:
+        name:
+            f"table_{table_name}"
+        input:
+            PLAN.table_inputs(table_name),
+            "src/cmcgns/reporting/paper_tables.csv",
+        output:
+            endings(table_name),
+        log:
+            f"{LOGS}/tables/{table_name}.log",
+        params:
+            name=table_name,
+            settings=PLAN.params("table", name=table_name),
+            code=PLAN.code(PLAN.table_code(table_name)),
+        shell:
+            "cmcgns table {params.name} --profile {S.profile} --settings {params.settings:q} > {log} 2>&1"
 
 
 rule report:
     input:
-        [P.table(name, e) for name in PLAN.tables() for e in ("csv", "details.csv")],
+        [P.table(name, "csv") for name in PLAN.tables()],
+        [P.table(name, "details.csv") for name in PLAN.cell_tables()],
         "src/cmcgns/reporting/templates/report.html.j2",
         sorted({f"{PLAN.phase(arm, phase)}/history.csv" for arm in PLAN.arms() for phase in PLAN.phases(arm)}),
     output:

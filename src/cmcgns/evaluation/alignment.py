@@ -62,7 +62,8 @@ class Result(NamedTuple):
 def run(
     *,
     kind: str,
-    method: str,
+    arm: str,
+    objective: str,
     weights: Path,
     files: dict[str, Path],
     settings: dict[str, Any],
@@ -73,6 +74,7 @@ def run(
 
     Args:
         kind: a key of `KINDS`.
+        arm: the name to show; `objective` is its class (`build_objective`).
         weights: of the last phase.
         files: `store, store_table, index, split` of MIMIC-CXR (`zero_shot`: of CheXpert) and `tokens`; for `grounding`
             `truth`, the folder of a synthetic world's truth, or `raw`, the folder of downloads that may hold MS-CXR.
@@ -83,8 +85,8 @@ def run(
         InputError: the method has no text, or the weights are of another model.
     """
     prepare(settings)
-    result = KINDS[kind](Model.load(method, weights, files["tokens"], settings), files, settings, seeds)
-    document = {"kind": kind, "method": method} | result._asdict()
+    result = KINDS[kind](Model.load(objective, weights, files["tokens"], settings), files, settings, seeds)
+    document = {"kind": kind, "arm": arm} | result._asdict()
     write_json(out / "metrics.json", document)
     return document
 
@@ -100,11 +102,11 @@ class Model(NamedTuple):
     batch_size: int
 
     @classmethod
-    def load(cls, method: str, weights: Path, tokens: Path, settings: dict[str, Any]) -> Model:
+    def load(cls, kind: str, weights: Path, tokens: Path, settings: dict[str, Any]) -> Model:
         """Build the objective and load all of its weights; the tokenizer lies beside `tokens`."""
         encoders = settings["encoders"]
         objective = build_objective(
-            method,
+            kind,
             encoders | {"image": encoders["image"] | {"weights": "random"}},  # the next line fills it
             settings["objective"],
             seed=settings["seed"],
@@ -112,7 +114,7 @@ class Model(NamedTuple):
             size=settings["size"],
         )
         if objective.text == "none":
-            raise InputError(f"{method} has no text encoder", expected="a method that reads reports")
+            raise InputError(f"{kind} has no text encoder", expected="a method that reads reports")
         load_weights(objective, weights)
         objective.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         return cls(objective, tokens, *(settings[k] for k in ("size", "resize", "max_tokens", "batch_size")))
@@ -144,14 +146,24 @@ class Model(NamedTuple):
         both = np.arange(max(len(pixels), len(texts)))
         paired = self.batches(pixels[both % len(pixels)], [texts[i] for i in both % len(texts)])
         u, v = zip(*(self.objective.embed(batch) for batch in paired), strict=True)
-        images, sentences = (torch.cat(parts).float().cpu().numpy() for parts in (u, v))
+        images, sentences = _finite(u), _finite(v)
         return images[: len(pixels)], sentences[: len(texts)]
 
     @torch.no_grad()
     def maps(self, pixels: np.ndarray, texts: list[Text]) -> np.ndarray:
         """(n, h, w), where each text of one sentence looks in its image."""
         parts = [self.objective.attention_maps(batch)[0][:, 0] for batch in self.batches(pixels, texts)]
-        return torch.cat(parts).float().cpu().numpy()
+        return _finite(parts)
+
+
+def _finite(parts: Sequence[torch.Tensor]) -> np.ndarray:
+    """The rows of all batches; a number that is none would win or lose every comparison in silence."""
+    whole = torch.cat(list(parts)).float().cpu().numpy()
+    if not np.isfinite(whole).all():
+        raise InputError(
+            "the model's output is not finite", remedy="pre-train again with a lower learning rate"
+        )
+    return whole
 
 
 def retrieval(model: Model, files: dict[str, Path], settings: dict[str, Any], seeds: list[int]) -> Result:
@@ -244,7 +256,7 @@ def select_phrases(files: dict[str, Path], model: Model) -> tuple[pd.DataFrame, 
     Of the synthetic world only held-out images; of MS-CXR all. No row where nobody has drawn boxes.
     """
     phrases = load_phrases(files.get("truth"), files.get("raw"))
-    parts = ("test", "valid") if "truth" in files else ("test", "valid", "train")
+    parts = ("test", "valid") if files.get("truth") else ("test", "valid", "train")
     images = split_images(files, parts)[["image_id", "group_id", "split"]]
     phrases = phrases.merge(images, on="image_id").reset_index(drop=True)
     store = ImageStore(files["store"], files["store_table"])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from cmcgns.errors import InputError
-
 RANKS = (1, 5, 10)
 DIRECTIONS = ("image to report", "report to image")
 TIE = 1e-6  # cosines closer than this are equal: float32 products of equal vectors differ by about 1e-7
@@ -28,10 +26,10 @@ def retrieval_scores(
         "image to report R@1" and so on, six numbers.
 
     Raises:
-        InputError: an embedding is not finite (it would win every comparison).
+        ValueError: an embedding is not finite.
     """
     if not (np.isfinite(u).all() and np.isfinite(v).all()):
-        raise InputError("an embedding is not finite", expected="a model whose training did not diverge")
+        raise ValueError("an embedding is not finite: it would win every comparison")
     numbers = np.unique(groups, return_inverse=True)[1]
     scores = {}
     for direction, queries, answers in zip(DIRECTIONS, (u, v), (v, u), strict=True):

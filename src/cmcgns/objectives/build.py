@@ -16,23 +16,9 @@ from cmcgns.models.text import build_text_encoder
 from cmcgns.objectives.base import Objective
 from cmcgns.randomness import derive
 
-# A method is imported by name, so that its file is part of its own runs' fingerprint and of no other's.
-OBJECTIVES = {
-    "moco": "moco.MoCo",
-    "moco_v2": "moco.MoCo",
-    "simclr": "simclr.SimCLR",
-    "convirt": "convirt.ConVIRT",
-    "clip": "clip.CLIP",
-    "gloria": "gloria.GLoRIA",
-    "lovt": "lovt.LoVT",
-    "prior": "prior.PRIOR",
-    "mgca": "mgca.MGCA",
-    "cm_cgns": "cm_cgns.CMCGNS",
-}
-
 
 def build_objective(
-    method: str,
+    kind: str,
     encoders: dict[str, Any],
     parameters: dict[str, Any],
     *,
@@ -40,9 +26,14 @@ def build_objective(
     vocab_size: int | None,
     size: int,
 ) -> Objective:
-    """The method's model at its start: encoders from `encoders`, everything else random from `seed`."""
+    """A method's model at its start: encoders from `encoders`, everything else random from `seed`.
+
+    Args:
+        kind: module and class, such as "moco.MoCo". By name, so that a method's file is part of the fingerprint of its
+            own runs and of no other's.
+    """
     trunk = build_trunk(encoders["image"]["arch"], encoders["image"]["weights"], seed=derive(seed, "trunk"))
-    module, name = OBJECTIVES[method].split(".")
+    module, name = kind.split(".")
     objective = getattr(import_module(f"cmcgns.objectives.{module}"), name)
     if objective.text == "none":
         return objective(trunk, None, image_size=size, seed=derive(seed, "objective"), **parameters)

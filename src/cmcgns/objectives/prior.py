@@ -17,9 +17,8 @@ from cmcgns.losses.prototypes import choice_divergence, masked_average, match_sl
 from cmcgns.losses.reconstruction import reconstruction_loss
 from cmcgns.losses.simsiam import simsiam_loss
 from cmcgns.losses.tokens import token_info_nce
-from cmcgns.models.attention import SigmoidCrossAttention
+from cmcgns.models.attention import CrossFeatures, SigmoidCrossAttention
 from cmcgns.models.image import STRIDE, feature_dim, forward_features, local_regions
-from cmcgns.models.masking import mask_regions
 from cmcgns.models.pooling import AttentionPool, ImageAttentionPool, sentence_mean
 from cmcgns.models.projection import build_predictor, build_projection
 from cmcgns.models.prototypes import SentencePrototypes
@@ -36,7 +35,7 @@ class Features:
         f_i: (B, P, D) regions; grid: (h, w), P = h * w.
         sentences: (B, M, D) as encoded; f_r: (B, M, D) as used: from stage 2 on their mixtures of prototypes.
         choice: (B, M, K) logits of that mixture, None before stage 2; mask: (B, M) True for sentences.
-        f_ri: (B, P, D) report-to-image; f_ir: (B, M, D) image-to-report; gates: (B, M, P).
+        cross: what regions and sentences take of each other.
         u_i, u_r: (B, D) global embeddings.
     """
 
@@ -46,9 +45,7 @@ class Features:
     f_r: Tensor
     choice: Tensor | None
     mask: Tensor
-    f_ri: Tensor
-    f_ir: Tensor
-    gates: Tensor
+    cross: CrossFeatures
     u_i: Tensor
     u_r: Tensor
 
@@ -104,7 +101,7 @@ class PRIOR(Objective):
         seed: int = 42,
     ):
         super().__init__()
-        self.local_layout, self.slots, self.drop_channels = local_layout, slots, drop_channels
+        self.local_layout, self.slots = local_layout, slots
         self.max_log_scale = math.inf if max_scale is None else math.log(max_scale)
         one = {"global": 1.0, "local_image": 1.0, "local_text": 1.0}
         two = {**one, "prototypes": lambda_prototype}
@@ -113,7 +110,6 @@ class PRIOR(Objective):
         self.loss_weights = {"stage1": one, "stage2": two, "stage3": three}
         self.trunk, self.text_encoder = trunk, text_encoder
         channels, width = feature_dim(trunk), text_encoder.config.hidden_size
-        decoder = {"slots": slots, "layers": decoder_layers, "heads": decoder_heads}
         with seeded(seed, "prior"):
             self.image_pool = ImageAttentionPool(channels, image_size // STRIDE, heads)
             self.text_pool = AttentionPool(dim, heads)
@@ -123,8 +119,8 @@ class PRIOR(Objective):
             self.attention = SigmoidCrossAttention(dim)
             self.predictor = build_predictor(dim, dim // 2)
             self.prototypes = SentencePrototypes(dim, prototypes, tau_prototype)
-            self.image_decoder = UpBlockDecoder(2 * dim)
-            self.report_decoder = ReportDecoder(dim, dropout=decoder_dropout, **decoder)
+            self.image_decoder = UpBlockDecoder(dim, drop_channels)
+            self.report_decoder = ReportDecoder(dim, slots, decoder_layers, decoder_heads, decoder_dropout)
         self.log_scales = nn.Parameter(torch.tensor([tau_global, tau_local]).log().neg())
         self.register_buffer("mixes", torch.tensor(False))  # the prototypes have been trained
 
@@ -147,35 +143,31 @@ class PRIOR(Objective):
         names, mixes = self.weights(phase), phase != "stage1"
         noise = generator if self.training else None
         if self.training:
-            if generator is None:
-                raise ValueError("training needs a generator, of Gumbel noise and dropped channels")
+            if mixes and generator is None:
+                raise ValueError("mixtures and dropped channels need a generator")
             self.mixes.fill_(mixes)
             with torch.no_grad():
                 self.log_scales.clamp_(max=self.max_log_scale)
         x = self.encode(batch, mixes, noise, self.slots if phase == "stage3" else None)
+        f_i, f_r, f_ir, f_ri = x.f_i, x.f_r, x.cross.image_to_report, x.cross.report_to_image
         tau_local = self.log_scales[1].neg().exp()
         terms = {
             "global": self._contrast(x.u_i, x.u_r),
-            "local_image": simsiam_loss(self.predictor(x.f_i), self.predictor(x.f_ri), x.f_i, x.f_ri),
-            "local_text": sum(token_info_nce(x.f_r, x.f_ir, tau_local, counts=x.mask)) / 2,
+            "local_image": simsiam_loss(self.predictor(f_i), self.predictor(f_ri), f_i, f_ri),
+            "local_text": sum(token_info_nce(f_r, f_ir, tau_local, counts=x.mask)) / 2,
         }
         if mixes:
-            terms["prototypes"] = masked_average((x.f_r - x.sentences).abs().mean(-1), x.mask)
+            terms["prototypes"] = masked_average((f_r - x.sentences).abs().mean(-1), x.mask)
         if phase == "stage3":
-            terms["image"] = self._image_term(x, batch.images, noise)
+            image = self.image_decoder(f_i, f_ri, x.grid, noise)
+            terms["image"] = reconstruction_loss(image, batch.images.mean(1, keepdim=True))  # grey
             terms |= self._report_terms(x, noise)
         return {name: terms[name] for name in names}
 
     def encode(
         self, batch: Batch, mixes: bool, noise: torch.Generator | None = None, slots: int | None = None
     ) -> Features:
-        """Both encoders, projections, pools and the cross attention.
-
-        Args:
-            mixes: replace sentences by their mixtures of prototypes.
-            noise: of the mixtures; None = none.
-            slots: keep so many sentences of a report; None = all.
-        """
+        """Both encoders; `mixes` replaces sentences by mixtures of prototypes, `slots` is the most that are kept."""
         fmap = forward_features(self.trunk, batch.images)
         f_i = self.local_image(local_regions(fmap, self.local_layout))
         hidden = self.text_encoder(input_ids=batch.token_ids, attention_mask=batch.attention_mask)
@@ -183,22 +175,13 @@ class PRIOR(Objective):
         sentences, mask = sentences[:, :slots], mask[:, :slots]
         f_r, choice = self.prototypes(sentences, noise) if mixes else (sentences, None)
         f_r = f_r * mask.unsqueeze(-1)
-        f_ir, f_ri, gates = self.attention(f_i, f_r, mask)
+        cross = self.attention(f_i, f_r, mask)
         u_i, u_r = self.global_image(self.image_pool(fmap)), self.text_pool(f_r, mask)
-        return Features(f_i, fmap.shape[2:], sentences, f_r, choice, mask, f_ri, f_ir, gates, u_i, u_r)
+        return Features(f_i, fmap.shape[2:], sentences, f_r, choice, mask, cross, u_i, u_r)
 
     def _contrast(self, a: Tensor, b: Tensor) -> Tensor:
         """Mean of both directions of InfoNCE over all processes, at the learned temperature."""
         return sum(info_nce(cosines(gather(a), gather(b)), self.log_scales[0].neg().exp())) / 2
-
-    def _image_term(self, x: Features, images: Tensor, noise: torch.Generator | None) -> Tensor:
-        """L1 distance of the grey image and the one decoded from regions and what the report says of them."""
-        regions = x.f_i
-        if noise is not None:
-            kept = mask_regions(regions, noise, ratio=self.drop_channels, unit="channel")
-            regions = kept / (1 - self.drop_channels)
-        decoded = self.image_decoder(torch.cat([regions, x.f_ri], -1).mT.unflatten(-1, x.grid))
-        return reconstruction_loss(decoded, images.mean(1, keepdim=True))
 
     def _report_terms(self, x: Features, noise: torch.Generator | None) -> dict[str, Tensor]:
         """The report as the image tells it: slots against prototypes, their choice, and the whole against the report."""
@@ -222,4 +205,4 @@ class PRIOR(Objective):
     def attention_maps(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """As in the base class: the gates of each sentence, in (0, 1); cells are places with "spatial" only."""
         x = self.encode(batch, bool(self.mixes))
-        return x.gates.unflatten(-1, x.grid), x.mask
+        return x.cross.gates.unflatten(-1, x.grid), x.mask

@@ -65,6 +65,14 @@ class Paths:
     def cell(self, method: str, pair: str, fraction: int | str, seed: int | str) -> str:
         return f"{self.results}/finetune/{method}/{pair}/{fraction}/seed-{seed}"
 
+    def attention(self, arm: str, synthetic: bool) -> str:
+        """Without ending. Films and sentences of real patients stay with the data."""
+        return f"{self.results if synthetic else self.data}/figures/attention-{arm}"
+
+    def tsne(self, arm: str) -> str:
+        """Without ending."""
+        return f"{self.results}/figures/tsne-{arm}"
+
     def alignment(self, kind: str, arm: str) -> str:
         return f"{self.results}/alignment/{kind}/{arm}/metrics.json"
 

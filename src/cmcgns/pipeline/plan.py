@@ -17,6 +17,8 @@ from cmcgns.settings import Settings, load
 
 TABLES = {"1": "classification", "2": "detection", "3": "segmentation"}
 
+KINDS = ("retrieval", "zero_shot", "grounding")
+
 # The code of a step: its modules; what they import in the package counts too.
 MODULES = {
     "synthesize": ("cmcgns.synthetic.synthesize",),
@@ -32,8 +34,11 @@ MODULES = {
     "detection": ("cmcgns.evaluation.detection",),
     "segmentation": ("cmcgns.evaluation.segmentation",),
     "align": ("cmcgns.evaluation.alignment",),
+    "figure": ("cmcgns.reporting.figures",),
     "table": ("cmcgns.reporting.tables",),
+    "alignment": ("cmcgns.reporting.alignment_tables",),
     "compute": ("cmcgns.reporting.compute",),
+    "comparisons": ("cmcgns.reporting.comparisons",),
     "claims": ("cmcgns.reporting.claims",),
     "report": ("cmcgns.reporting.page",),
 }
@@ -95,13 +100,35 @@ class Plan:
     def cells(self) -> Iterator[Cell]:
         """Every fine-tuning run of the profile, each once."""
         d = self.settings.downstream
-        groups = (group for table in self.tables() for group in self.groups(table))
+        groups = (group for table in self.cell_tables() for group in self.groups(table))
         for arm, pair, fraction in dict.fromkeys(groups):
             for seed in d.seeds:
                 yield Cell(arm, pair, fraction, seed)
 
     def tables(self) -> list[str]:
-        """The tables that this profile fills."""
+        """Every table of the profile."""
+        names = [*self.cell_tables(), *(self.settings.alignment.kinds if self.readers() else [])]
+        names += ["compute"] if any(self.phases(arm) for arm in self.arms()) else []
+        methods = self.settings.downstream.methods
+        return names + (["comparisons", "claims"] if "cm_cgns" in methods and len(methods) > 1 else [])
+
+    def table_inputs(self, name: str) -> list[str]:
+        """The files that a table is made from."""
+        if name in self.settings.alignment.kinds:
+            return [self.paths.alignment(name, arm) for arm in self.readers()]
+        if name == "compute":
+            folders = {self.phase(arm, phase) for arm in self.arms() for phase in self.phases(arm)}
+            return [f"{folder}/compute.json" for folder in sorted(folders)]
+        names = self.cell_tables() if name in ("comparisons", "claims") else [name]
+        groups = dict.fromkeys(group for table in names for group in self.groups(table))
+        return [
+            f"{self.paths.cell(*group, seed)}/metrics.json"
+            for group in groups
+            for seed in self.settings.downstream.seeds
+        ]
+
+    def cell_tables(self) -> list[str]:
+        """The tables whose cells are fine-tuning runs."""
         s = self.settings
         return [
             *(
@@ -185,6 +212,11 @@ class Plan:
             return None
         last = self.phases(trunk)[-1]
         return f"{self.phase(trunk, last)}/{self.settings.pretraining.final_checkpoint}.safetensors"
+
+    @staticmethod
+    def table_code(name: str) -> str:
+        """The step whose code makes a table."""
+        return "alignment" if name in KINDS else name if name in MODULES else "table"
 
     @staticmethod
     def trunk(arm: str, seed: int | str) -> str:
@@ -320,11 +352,36 @@ class Plan:
         }
 
     def _table(self, name: str) -> dict[str, Any]:
-        return {"groups": self.groups(name), "seeds": self.settings.downstream.seeds}
+        seeds = self.settings.downstream.seeds
+        if name in KINDS:
+            return {"metrics": {arm: self.paths.alignment(name, arm) for arm in self.readers()}}
+        if name == "compute":
+            return {"phases": self._report()["phases"]}
+        if name == "comparisons":
+            return {"tables": {table: self.groups(table) for table in self.cell_tables()}, "seeds": seeds}
+        if name == "claims":
+            return {
+                "cells": [[c.arm, c.pair, c.fraction] for c in self.cells() if c.seed == seeds[0]],
+                "seeds": seeds,
+            }
+        return {"groups": self.groups(name) if name in self.cell_tables() else [], "seeds": seeds}
+
+    def _attention(self, arm: str) -> dict[str, Any]:
+        values = self._align("grounding", arm)
+        more = {"panels": self.settings.figures.films, "split_seed": self.settings.splits.seed}
+        return {
+            "class": values["class"],
+            "title": METHODS[self.method(arm)].title,
+            "settings": values["settings"] | more,
+        }
+
+    def _tsne(self, arm: str) -> dict[str, Any]:
+        return {"title": METHODS[self.method(arm)].title, "seed": self.settings.splits.seed}
 
     def _report(self) -> dict[str, Any]:
         return {
-            "tables": self.tables(),
+            "tables": self.cell_tables(),
+            "others": [name for name in self.tables() if name not in self.cell_tables()],
             "phases": [
                 [arm, phase, self.phase(arm, phase)] for arm in self.arms() for phase in self.phases(arm)
             ],

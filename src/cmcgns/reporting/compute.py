@@ -32,7 +32,9 @@ def write_compute(paths: Paths, *, phases: list[list[str]]) -> None:
     rows = [HEADER, *(_row(arm, ledgers) for arm, ledgers in arms.items())]
     write_text(paths.table("compute", "csv"), "".join(",".join(row) + "\n" for row in rows))
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    write_text(paths.table("compute", "md"), "\n".join([lines[0], "|---" * len(HEADER) + "|", *lines[1:]]) + "\n")
+    write_text(
+        paths.table("compute", "md"), "\n".join([lines[0], "|---" * len(HEADER) + "|", *lines[1:]]) + "\n"
+    )
 
 
 def _row(arm: str, ledgers: list[dict]) -> list[str]:

@@ -34,7 +34,7 @@ COLUMNS = 3
 
 
 def attention_figure(
-    *, method: str, title: str, weights: Path, files: dict[str, Path], settings: dict[str, Any], out: Path
+    *, objective: str, title: str, weights: Path, files: dict[str, Path], settings: dict[str, Any], out: Path
 ) -> pd.DataFrame:
     """Draw the attention of chosen sentences over their radiographs: `out` with `.png` and `.pdf`.
 
@@ -42,15 +42,16 @@ def attention_figure(
     finding and image, with the true boxes where they are known, else sentences of the reports.
 
     Args:
+        objective: the class of the objective (`objectives.build.build_objective`).
         files, settings: as `alignment.run` takes them for `grounding`, and `files["reports"]`, the table of reports, for
-            data without boxes; `settings["panels"]`, how many sentences.
+            data without boxes; `settings["panels"]`, how many.
         out: the two files without their ending.
 
     Returns:
         The sentences drawn.
     """
     prepare(settings)
-    model = Model.load(method, weights, files["tokens"], settings)
+    model = Model.load(objective, weights, files["tokens"], settings)
     phrases, _ = select_phrases(files, model)
     if phrases.empty:
         held_out = split_images(files, ("test", "valid"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from cmcgns.pipeline.paths import Paths
 from cmcgns.reporting.tables import TITLES, Cell, read_csv
 
 
-def write_page(paths: Paths, *, tables: list[str], phases: list[list[str]]) -> None:
+def write_page(paths: Paths, *, tables: list[str], others: list[str], phases: list[list[str]]) -> None:
     """Write `report/index.html` from the tables and the histories of the pre-training phases.
 
     Args:
-        tables: names of the tables.
+        tables: names of the tables whose cells are runs, in the paper's form.
+        others: names of the other tables, shown as they are.
         phases: (arm, phase, folder) of every pre-training of the profile; arms may share a folder.
     """
     found = []
@@ -26,6 +28,17 @@ def write_page(paths: Paths, *, tables: list[str], phases: list[list[str]]) -> N
         cells = read_csv(Path(paths.table(name, "csv")))
         further = read_csv(Path(paths.table(name, "details.csv")))
         found.append({"title": TITLES[name], "cells": cells, "further": further})
+    plain = []
+    for name in others:
+        header, *rows = csv.reader(Path(paths.table(name, "csv")).read_text(encoding="utf-8").splitlines())
+        used = [i for i in range(len(header)) if any(row[i] for row in rows)]
+        plain.append(
+            {
+                "title": TITLES[name],
+                "header": [header[i] for i in used],
+                "rows": [[row[i] for i in used] for row in rows],
+            }
+        )
     folders: dict[str, str] = {}
     for arm, phase, folder in phases:
         folders.setdefault(folder, f"{arm}, {phase}")
@@ -36,7 +49,7 @@ def write_page(paths: Paths, *, tables: list[str], phases: list[list[str]]) -> N
         loader=jinja2.PackageLoader("cmcgns.reporting"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     page = environment.get_template("report.html.j2").render(
-        profile=paths.profile, tables=found, curves=curves, value=_value, verdict=verdict
+        profile=paths.profile, tables=found, others=plain, curves=curves, value=_value, verdict=verdict
     )
     write_text(paths.report, page)
 

@@ -22,6 +22,12 @@ TITLES = {
     "3": "Table III: segmentation",
     "4": "Table IV: ablation",
     "sensitivity": "Sensitivity to the parameters",
+    "retrieval": "Image-report retrieval",
+    "zero_shot": "Zero-shot classification of CheXpert",
+    "grounding": "Phrase grounding",
+    "compute": "Cost of the pre-training",
+    "comparisons": "Every method against CM-CGNS",
+    "claims": "The paper's claims",
 }
 NUMERALS = {"1": "I", "2": "II", "3": "III", "4": "IV", "sensitivity": ""}
 ABLATION = {

@@ -14,7 +14,7 @@ from cmcgns.training.loop import train_phase
 
 def pretrain(
     *,
-    method: str,
+    arm: str,
     phase: str,
     start: Path | None,
     files: dict[str, Path],
@@ -27,9 +27,10 @@ def pretrain(
     """Train one phase of one method into the folder `out`.
 
     Args:
+        arm: the name to show.
         start: weights of the phase before, or None for the first phase.
         files: `store, store_table, index, split`, and `tokens` unless the method has no text.
-        settings: the slice `augmentation, encoders, images, pretraining, training, objective` of the settings.
+        settings: the slice `class, augmentation, encoders, images, pretraining, training, objective` of the settings.
         code: the fingerprint of the step's code; a half-finished run of other code is not resumed.
     """
     import torch
@@ -37,14 +38,14 @@ def pretrain(
     general = settings["pretraining"]
     torch.set_num_threads(general["threads"])
     objective = build_objective(
-        method, settings["encoders"], settings["objective"], seed=general["seed"],
+        settings["class"], settings["encoders"], settings["objective"], seed=general["seed"],
         vocab_size=read_meta(files["tokens"])["vocab_size"] if "tokens" in files else None,
         size=settings["images"]["size"],
     )  # fmt: skip
     if start is not None:
         load_weights(objective, start)
     pairs = load_pairs(**{"tokens": None} | files, **settings["images"], subsets=("train", "valid"))
-    progress(f"{method} {phase}: {len(pairs['train'])} training and {len(pairs['valid'])} validation pairs")
+    progress(f"{arm} {phase}: {len(pairs['train'])} training and {len(pairs['valid'])} validation pairs")
     train_phase(
         objective,
         pairs["train"],
