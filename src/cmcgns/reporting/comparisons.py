@@ -87,7 +87,7 @@ def compare_table(
             titles = (arm_title(arm), arm_title(reference))
             rows.append(
                 Row(
-                    NUMERALS[name],
+                    NUMERALS[name] or name,
                     DATASETS[source],
                     f"{fraction}%",
                     *titles,

@@ -21,7 +21,7 @@ def ledger(
     validation_seconds: float,
     peak_mib: float,
 ) -> dict[str, Any]:
-    """The costs of a phase by name; those of validation are its seconds alone.
+    """The costs of a phase by name; of validation its seconds alone, of work lost to a kill nothing.
 
     Args:
         passes: images a pair that go through an image encoder with a gradient, and without.
