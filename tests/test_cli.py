@@ -9,6 +9,7 @@ import pytest
 
 from cmcgns.cli import run
 from cmcgns.files import read_parquet
+from cmcgns.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 SIIM = "ImageId, EncodedPixels\n1.2.3, 10 2 5 3\n1.2.4, -1\n"
@@ -92,3 +93,34 @@ def test_wrong_usage_is_status_2(capsys):
     assert run(["no-such-command"]) == 2
     assert run(["images", "rnsa"]) == 2
     assert run(["table", "7"]) == 2
+
+
+def test_methods_are_listed_with_presets_and_sources(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert run(["methods", "--json"]) == 0
+    listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert list(listed) == list(METHODS)
+    assert all(entry["source"] for entry in listed.values())
+    assert set(listed["moco"]["presets"]) == {"official", "matched"}
+    official, matched = (listed["mgca"]["presets"][name] for name in ("official", "matched"))
+    assert (official["objective"]["upsample"], matched["objective"]["upsample"]) == (299, None)
+    assert official["training"]["stage1"]["lr"] == 2e-5 != matched["training"]["stage1"]["lr"]
+    assert run(["methods"]) == 0
+    shown = capsys.readouterr().out
+    assert all(method.title in shown for method in METHODS.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["pretrain", "nope", "stage1"], "no method 'nope' is pre-trained"),
+        (["pretrain", "moco", "stage2"], "moco has no phase 'stage2'"),
+        (["align", "retrieval", "random", "--weights", "w"], "no method 'random' is pre-trained"),
+        (["figure", "tsne", "nope"], "no method 'nope' is pre-trained"),
+        (["table", "4"], "no runs for the table '4'"),
+    ],
+)
+def test_an_arm_or_phase_that_is_none_is_told(arguments, told, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert run(arguments) == 1
+    assert told in capsys.readouterr().err

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from cmcgns.errors import InputError
 from cmcgns.files import canonical
 from cmcgns.methods import METHODS
 from cmcgns.pipeline.fingerprint import fingerprint
@@ -238,6 +239,16 @@ class Plan:
             extra.append(f"cmcgns.objectives.{METHODS[self.method(arm)].objective.split('.')[0]}")
         return _code(step, *extra)
 
+    def _check(self, arm: str, phase: str | None = None) -> None:
+        """Raise if the profile has no such arm, or the arm no such phase."""
+        trained = [known for known in self.settings.methods] + list(self.variants())
+        if arm not in trained:
+            raise InputError(f"no method {arm!r} is pre-trained", expected=f"one of {', '.join(trained)}")
+        if phase is not None and phase not in self.phases(arm):
+            raise InputError(
+                f"{arm} has no phase {phase!r}", expected=f"one of {', '.join(self.phases(arm))}"
+            )
+
     # -- one slice a step ------------------------------------------------------------------------------------------
 
     def _json(self, *sections: str) -> dict[str, Any]:
@@ -284,6 +295,7 @@ class Plan:
         }
 
     def _pretrain(self, arm: str, phase: str) -> dict[str, Any]:
+        self._check(arm, phase)
         s, method = self.settings, METHODS[self.method(arm)]
         preset = s.preset(self.method(arm))
         encoders = self._json("encoders")["encoders"]
@@ -334,6 +346,7 @@ class Plan:
         }
 
     def _align(self, kind: str, arm: str) -> dict[str, Any]:
+        self._check(arm)
         s, trained = self.settings, self.slice("pretrain", arm=arm, phase=self.phases(arm)[-1])
         own = {"retrieval": {"gallery": s.alignment.gallery}, "zero_shot": {"split_seed": s.splits.seed}}
         return {
@@ -376,6 +389,8 @@ class Plan:
         }
 
     def _tsne(self, arm: str) -> dict[str, Any]:
+        if arm not in METHODS:
+            self._check(arm)
         return {"title": METHODS[self.method(arm)].title, "seed": self.settings.splits.seed}
 
     def _report(self) -> dict[str, Any]:
