@@ -17,7 +17,7 @@ from cmcgns.objectives.cm_cgns import CMCGNS, OFFICIAL
 from cmcgns.settings import load, share_out
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
-PROFILES = ("paper", "demo", "ci", "real")
+PROFILES = ("paper", "demo", "ci", "real", "science")
 
 
 def changed(tmp_path: Path, keys: str, value: object) -> Path:
@@ -76,6 +76,8 @@ def test_the_base_is_the_paper():
         ("ablation/variants/mir", {"clusterin": False}, "ablation.variants.mir.clusterin"),
         ("ablation/of", "random", "ablation.of"),
         ("sensitivity/grid/mu", [-1.0], "sensitivity.grid.mu"),
+        ("sensitivity/grid/decoder_widths", [[8, 8, 8, 8]], "sensitivity.grid.decoder_widths"),
+        ("downstream/seeds", [], "downstream.seeds"),
         ("downstream/methods", ["randomm"], "downstream.methods.0"),
         ("downstream/seeds", [0, "1"], "downstream.seeds.1"),
         ("downstream/overrides/detection-rsna-1", {"lrr": 1.0}, "downstream.overrides.detection-rsna-1.lrr"),
@@ -123,14 +125,16 @@ def test_preset_official_changes_what_it_names_and_nothing_else(tmp_path):
     assert differing == set(settings.preset("cm_cgns").objective)
 
 
-def test_under_matched_all_methods_have_one_recipe_and_the_same_image_passes(tmp_path):
-    settings = load(changed(tmp_path, "pretraining/preset", "matched"), "paper")
+@pytest.mark.parametrize("profile", ["paper", "science"])
+def test_under_matched_all_methods_have_one_recipe_and_the_same_image_passes(tmp_path, profile):
+    settings = load(changed(tmp_path, "pretraining/preset", "matched"), profile)
     common = settings.pretraining.training.model_dump(mode="json")
     for name in settings.methods:
         phases = [settings.training(name, phase) for phase in METHODS[name].phases]
         assert sum(phase["epochs"] for phase in phases) * METHODS[name].views == common["epochs"]
         for phase in phases:
-            assert {key for key in phase if phase[key] != common[key]} <= {"epochs"}
+            assert {key for key in phase if phase[key] != common[key]} <= {"epochs", "warmup_epochs"}
+            assert phase["warmup_epochs"] <= phase["epochs"] / 4
         assert settings.preset(name).image_weights is None
 
 
@@ -164,7 +168,8 @@ def test_canonical_text_does_not_depend_on_order():
         (15, [1], [15]),
         (150, [20, 30, 100], [20, 30, 100]),
         (7, [5, 2], [5, 2]),
-        (2, [1, 1, 8], [1, 1, 2]),
+        (4, [2, 3, 10], [1, 1, 2]),
+        (2, [1, 1, 8], [1, 1, 1]),
     ],
 )
 def test_epochs_are_shared_out_over_phases(total, shares, epochs):

@@ -391,8 +391,10 @@ def figure_attention(
     settings: SettingsText = None,
 ) -> None:
     """Draw where sentences look in their radiographs (the paper's Fig. 4)."""
+    from cmcgns.pipeline import gpu
     from cmcgns.reporting.figures import attention_figure
 
+    gpu.claim()
     paths = Paths(profile)
     values = _settings(settings, profile, "attention", arm=arm)
     attention_figure(
@@ -408,16 +410,16 @@ def figure_attention(
 @figure_app.command("tsne")
 def figure_tsne(arm: str, profile: Profile = "demo", settings: SettingsText = None) -> None:
     """Draw the trunk's features of CheXpert 5x200 in the plane (the paper's Fig. 5)."""
-    from cmcgns.pipeline.plan import Plan
     from cmcgns.reporting.figures import tsne_figure
 
     paths = Paths(profile)
+    values = _settings(settings, profile, "tsne", arm=arm)
     numbers = tsne_figure(
-        features=Path(paths.features(Plan.trunk(arm, 0), "chexpert")),
+        features=Path(paths.features(values.pop("trunk"), "chexpert")),
         store_table=Path(paths.store_table("chexpert")),
         index=Path(paths.index("chexpert")),
         out=Path(paths.tsne(arm)),
-        **_settings(settings, profile, "tsne", arm=arm),
+        **values,
     )
     _say(json.dumps(numbers))
 

@@ -83,7 +83,10 @@ def read_parquet(path: str | Path, columns: list[str] | None = None) -> pd.DataF
 
 def read_meta(path: str | Path) -> dict[str, Any]:
     """The `meta` dictionary that `write_parquet` stored in the file."""
-    return json.loads((pq.read_schema(path).metadata or {}).get(_META, b"{}"))
+    try:
+        return json.loads((pq.read_schema(path).metadata or {}).get(_META, b"{}"))
+    except FileNotFoundError:
+        raise InputError("the table does not exist", file=path, remedy="run the step that makes it") from None
 
 
 def sha256_file(path: str | Path) -> str:

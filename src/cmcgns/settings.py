@@ -184,7 +184,7 @@ class Downstream(Section):
     methods: list[Literal[tuple(METHODS)]]
     pairs: list[Literal[PAIRS]]
     fractions: list[Literal[1, 10, 100]] = Field(description="per cent of the training labels")
-    seeds: list[int]
+    seeds: Annotated[list[int], Field(min_length=1)]
     imagenet_weights: str
     classification: Classification
     detection: Detection
@@ -201,7 +201,7 @@ class Alignment(Section):
     """What image-text models know without a head; a seed draws the sample that is evaluated."""
 
     kinds: list[Literal["retrieval", "zero_shot", "grounding"]]
-    seeds: list[int]
+    seeds: Annotated[list[int], Field(min_length=1)]
     gallery: Count = Field(description="pairs of a retrieval gallery")
     batch_size: Count
 
@@ -263,13 +263,18 @@ class Settings(Section):
         shares, views = self.methods[method].shares, METHODS[method].views
         epochs = share_out(common["epochs"] / views, list(shares.values()))
         common["epochs"] = epochs[list(shares).index(phase)]
+        # a phase of an epoch or two must not end inside its warm-up, at the highest rate
+        common["warmup_epochs"] = min(common["warmup_epochs"], common["epochs"] / 4)
         return common | self.preset(method).training.get(phase, {})
 
 
 def share_out(total: float, shares: list[float]) -> list[int]:
     """Whole numbers, at least 1 each, in the proportion of `shares` and, where possible, with the sum `total`."""
     ends = [round(total * sum(shares[: i + 1]) / sum(shares)) for i in range(len(shares))]
-    return [max(1, end - start) for start, end in zip([0, *ends], ends, strict=False)]
+    parts = [max(1, end - start) for start, end in zip([0, *ends], ends, strict=False)]
+    while sum(parts) > max(round(total), len(parts)):
+        parts[parts.index(max(parts))] -= 1
+    return parts
 
 
 def load(path: str | Path, profile: str) -> Settings:
@@ -357,6 +362,11 @@ def _check_methods(settings: Settings) -> None:
     of = settings.sensitivity.of
     for key, values in settings.sensitivity.grid.items():
         for value in values:
+            if not isinstance(value, int | float | str) or not re.fullmatch(r"[A-Za-z0-9_.+-]+", str(value)):
+                raise InputError(
+                    f"sensitivity.grid.{key}: {value!r} cannot be part of a name",
+                    expected="numbers, words, true or false",
+                )
             _validate(METHODS[of].parameters, settings.objective(of, {key: value}), ("sensitivity", "grid"))
 
 

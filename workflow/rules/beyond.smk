@@ -3,6 +3,10 @@
 TRUTH = f"--truth {P.data}/truth" if S.synthetic else ""
 
 
+# Sentences with boxes, where somebody has them; the synthetic world's truth has its own.
+BOXES = [] if S.synthetic else PLAN.phrase_files()
+
+
 def held_out(source):
     return [P.store(source), P.store_table(source), P.index(source), P.split(source, PLAN.scheme)]
 
@@ -12,6 +16,7 @@ rule align:
         lambda wc: held_out("chexpert" if wc.kind == "zero_shot" else "mimic_cxr"),
         P.tokens,
         raw_files("mimic_cxr"),
+        lambda wc: BOXES if wc.kind == "grounding" else [],
         weights=lambda wc: PLAN.final(wc.arm),
     output:
         P.alignment("{kind}", "{arm}"),
@@ -36,6 +41,7 @@ rule attention:
         P.tokens,
         P.reports,
         raw_files("mimic_cxr"),
+        BOXES,
         weights=lambda wc: PLAN.final(wc.arm),
     output:
         multiext(P.attention("{arm}", bool(S.synthetic)), ".png", ".pdf"),
@@ -45,6 +51,8 @@ rule attention:
         settings=lambda wc: PLAN.params("attention", arm=wc.arm),
         code=lambda wc: PLAN.code("figure", arm=wc.arm),
     threads: S.downstream.threads
+    resources:
+        gpu=1,
     shell:
         "cmcgns figure attention {wildcards.arm} --weights {input.weights} {TRUTH} --scheme {PLAN.scheme} --profile {S.profile}"
         " --settings {params.settings:q} > {log} 2>&1"
@@ -52,7 +60,7 @@ rule attention:
 
 rule tsne:
     input:
-        lambda wc: P.features(PLAN.trunk(wc.arm, S.downstream.seeds[0]), "chexpert"),
+        lambda wc: P.features(PLAN.slice("tsne", arm=wc.arm)["trunk"], "chexpert"),
         P.store_table("chexpert"),
         P.index("chexpert"),
     output:

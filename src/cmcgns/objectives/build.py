@@ -62,6 +62,8 @@ def load_weights(objective: Objective, path: Path) -> None:
     Raises:
         InputError: when the file belongs to another model.
     """
+    if not path.exists():
+        raise InputError("the weights do not exist", file=path, remedy="run the pre-training first")
     try:
         objective.load_state_dict(load_file(path), strict=True)
     except (RuntimeError, SafetensorError) as error:

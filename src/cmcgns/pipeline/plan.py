@@ -89,7 +89,9 @@ class Plan:
         if s.sensitivity.pairs:
             now = s.objective(s.sensitivity.of)
             for key, values in s.sensitivity.grid.items():
-                found |= {f"{s.sensitivity.of}-{key}={v}": {key: v} for v in values if v != now[key]}
+                found |= {
+                    f"{s.sensitivity.of}-{key}={str(v).lower()}": {key: v} for v in values if v != now[key]
+                }
         return found
 
     def arms(self) -> list[str]:
@@ -165,7 +167,8 @@ class Plan:
     def sources(self) -> list[str]:
         """The sources that the profile's runs read."""
         used = {cell.source for cell in self.cells()}
-        if "zero_shot" in self.settings.alignment.kinds or "tsne" in self.settings.figures.kinds:
+        zero_shot = "zero_shot" in self.settings.alignment.kinds and self.readers()
+        if zero_shot or "tsne" in self.settings.figures.kinds:
             used.add("chexpert")
         if any(self.phases(arm) for arm in self.arms()):
             used.add("mimic_cxr")
@@ -175,6 +178,11 @@ class Plan:
     def method(arm: str) -> str:
         """The method an arm is, or is a variant of."""
         return arm.split("-")[0]
+
+    def title(self, arm: str) -> str:
+        """What a figure calls an arm."""
+        _, _, variant = arm.partition("-")
+        return METHODS[self.method(arm)].title + (f" ({variant})" if variant else "")
 
     def phases(self, arm: str) -> tuple[str, ...]:
         """The pre-training phases of an arm; none for an initialisation."""
@@ -384,14 +392,15 @@ class Plan:
         more = {"panels": self.settings.figures.films, "split_seed": self.settings.splits.seed}
         return {
             "class": values["class"],
-            "title": METHODS[self.method(arm)].title,
+            "title": self.title(arm),
             "settings": values["settings"] | more,
         }
 
     def _tsne(self, arm: str) -> dict[str, Any]:
         if arm not in METHODS:
             self._check(arm)
-        return {"title": METHODS[self.method(arm)].title, "seed": self.settings.splits.seed}
+        trunk = self.trunk(arm, self.settings.downstream.seeds[0])
+        return {"trunk": trunk, "title": self.title(arm), "seed": self.settings.splits.seed}
 
     def _report(self) -> dict[str, Any]:
         return {
@@ -408,6 +417,13 @@ class Plan:
 
         found = find_reports(Path(self.paths.raw))
         return [found] if found and found.is_file() else []
+
+    def phrase_files(self) -> list[Path]:
+        """MS-CXR's label file, if it is among the downloads."""
+        from cmcgns.sources import ms_cxr
+
+        root = ms_cxr.find(Path(self.paths.raw))
+        return ms_cxr.label_files(root) if root else []
 
     def label_files(self, source: str) -> list[Path]:
         """The label files that a source's index is made from, those of them that are there now."""

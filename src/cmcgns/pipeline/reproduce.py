@@ -52,6 +52,11 @@ def reproduce(profile: str, *, raw: Path | None, cores: int | None, dry_run: boo
             arguments += ["--resources", f"gpu={gpus}"]
         code = _snakemake(profile, *arguments, lock=lock)
     if code == 0 and not dry_run:
+        for name in (
+            "alignment",
+            "figures",
+        ):  # DVC wants every output to be there, even if nothing was asked of it
+            Path(plan.paths.results, name).mkdir(exist_ok=True)
         show(plan)
     return code
 
@@ -97,7 +102,8 @@ def check_raw(plan: Plan) -> None:
             f"not among the downloads: {', '.join(missing)}",
             file=raw,
             expected="the folders of docs/reproducing.md",
-            remedy=f"see `cmcgns doctor {raw}`, or take their pairs out of downstream.pairs in your profile",
+            remedy=f"see `cmcgns doctor {raw}`, or leave their part out in your profile: "
+            "downstream.pairs, alignment.kinds, figures.kinds",
         )
 
 

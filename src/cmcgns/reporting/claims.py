@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
@@ -54,7 +54,8 @@ def write_claims(paths: Paths, *, cells: Iterable[tuple[str, str, int]], seeds: 
 
 
 def families(scores: Scores) -> list[Finding]:
-    """C1: each family against the one before it, CM-CGNS against the last."""
+    """C1: each family against the one before it, CM-CGNS against the last; on the cells that all methods have."""
+    scores = _common({key: value for key, value in scores.items() if key[0] in METHODS})
     members = defaultdict(list)
     for arm in dict.fromkeys(key[0] for key in scores):
         if arm in METHODS and arm != "cm_cgns":
@@ -78,7 +79,7 @@ def ablation(scores: Scores, of: str = "cm_cgns") -> list[Finding]:
     if not set(part.values()) <= known:
         return []
     shared = {key[1:3] for key in scores if key[0] == part["baseline"]}
-    kept = {key: value for key, value in scores.items() if key[1:3] in shared}
+    kept = _common({k: v for k, v in scores.items() if k[1:3] in shared and k[0] in part.values()})
     steps = [
         ("cgns", "baseline"),
         ("mir", "baseline"),
@@ -94,7 +95,8 @@ def ablation(scores: Scores, of: str = "cm_cgns") -> list[Finding]:
 
 
 def best(scores: Scores, of: str = "cm_cgns") -> list[Finding]:
-    """C6: CM-CGNS against the best other method of each cell."""
+    """C6: CM-CGNS against the best other method of each cell, on the cells that all methods have."""
+    scores = _common({key: value for key, value in scores.items() if key[0] in METHODS})
     others = sorted({key[0] for key in scores if key[0] in METHODS and key[0] != of})
     if not others or not any(key[0] == of for key in scores):
         return []
@@ -112,6 +114,13 @@ def best(scores: Scores, of: str = "cm_cgns") -> list[Finding]:
         )
         for task in _tasks(scores)
     ]
+
+
+def _common(scores: Scores) -> Scores:
+    """The scores of the (pair, fraction, seed) that every arm has."""
+    arms = {key[0] for key in scores}
+    counts = Counter(key[1:] for key in scores)
+    return {key: value for key, value in scores.items() if counts[key[1:]] == len(arms)}
 
 
 def _tasks(scores: Scores) -> list[str]:

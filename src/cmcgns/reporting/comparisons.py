@@ -61,6 +61,8 @@ def write_comparisons(
         for name, groups in tables.items()
         for row in compare_table(name, paths, groups, seeds, reference, resamples)
     ]
+    if not rows:
+        raise InputError("no two methods have a finished run in common", remedy="run `cmcgns reproduce`")
     write_text(paths.table("comparisons", "csv"), to_csv(rows))
     write_text(paths.table("comparisons", "md"), to_markdown(rows))
 

@@ -16,6 +16,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from cmcgns.errors import InputError
 from cmcgns.evaluation.alignment import Model, select_phrases, split_images, squares
 from cmcgns.evaluation.cell import prepare
 from cmcgns.evaluation.classification import CHEXPERT
@@ -126,6 +127,8 @@ def tsne_figure(
         `separation` of the features (not of the plane), and `images_a_class`. Below two images a class the numbers are
         None and the picture says so.
     """
+    if not features.exists():
+        raise InputError("the features do not exist", file=features, remedy="run `cmcgns features` first")
     stored = read_parquet(store_table, columns=["image_id", "row"]).set_index("image_id")["row"]
     table = read_parquet(index)
     five = five_classes(table[table["image_id"].map(stored).ge(0)], seed)

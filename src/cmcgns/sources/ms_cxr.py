@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from cmcgns.sources.csvs import numbers, read_strings, refuse
-from cmcgns.sources.folders import find_folder, need_file
+from cmcgns.sources.folders import find_file, find_folder, need_file
 
 TITLE = "MS-CXR"
 WHERE = "PhysioNet: MS-CXR (credentialed access)"
@@ -20,7 +20,9 @@ _REMEDY = f"use the file as published; get it from {WHERE}"
 
 def find(raw: Path) -> Path | None:
     """The folder that holds the CSV file, or None."""
-    return find_folder(raw, FOLDERS, _FILES)
+    root = find_folder(raw, FOLDERS, _FILES)
+    # a folder of another data set may have a name that begins alike, such as MS-CXR-T
+    return root if root is not None and find_file(root, _FILES) else None
 
 
 def label_files(root: Path) -> list[Path]:

@@ -56,7 +56,7 @@ def pretrain(
         seed=general["seed"],
         pairing=general["pairing"],
         out=out,
-        identity=_identity(files, settings, code),
+        identity=_identity(files if start is None else {**files, "start": start}, settings, code),
         devices=general["devices"],
         checkpoint_minutes=checkpoint_minutes,
         progress=progress,
