@@ -63,9 +63,42 @@ def test_a_missing_run_is_named_and_the_tables_are_written(tmp_path, monkeypatch
         folder = Path(Paths("t").cell(arm, PAIR, 10, 0))
         folder.mkdir(parents=True)
         (folder / "metrics.json").write_text(json.dumps({"primary": value}))
-    claims.write_claims(Paths("t"), cells=cells, seeds=[0])
+    comparisons = Path("comparisons.csv")
+    comparisons.write_text("table,dataset,fraction,method,reference,difference,low,high\n")
+    claims.write_claims(Paths("t"), cells=cells, seeds=[0], comparisons=comparisons)
     lines = Path(Paths("t").table("claims", "csv")).read_text().splitlines()
     assert lines[1] == "C1,classification,CM-CGNS - initialisation,+25.00,+25.00,holds"
     assert len(Path(Paths("t").table("claims", "md")).read_text().splitlines()) == len(lines) + 1
     with pytest.raises(InputError, match="seed-1"):
-        claims.write_claims(Paths("t"), cells=cells, seeds=[0, 1])
+        claims.write_claims(Paths("t"), cells=cells, seeds=[0, 1], comparisons=comparisons)
+
+
+def test_better_than_random_means_an_interval_on_one_side_and_none_on_the_other(tmp_path):
+    path = tmp_path / "comparisons.csv"
+    path.write_text(
+        "table,dataset,fraction,method,reference,difference,low,high\n"
+        "I,CheXpert,1%,Random Init,CM-CGNS,-20.0,-25.0,-15.0\n"
+        "I,RSNA,1%,Random Init,CM-CGNS,-1.0,-5.0,3.0\n"
+        "I,CheXpert,10%,Random Init,CM-CGNS,-1.0,-5.0,3.0\n"
+        "I,CheXpert,1%,MoCo,CM-CGNS,-20.0,-25.0,-15.0\n"
+        "II,RSNA,10%,Random Init,CM-CGNS,-9.0,-12.0,-1.0\n"
+        "II,Object-CXR,10%,Random Init,CM-CGNS,4.0,1.0,9.0\n"
+    )
+    found = [(f.task, f.what.split(":")[0], f.differences, f.verdict) for f in claims.against_random(path)]
+    assert found == [
+        ("classification", "CM-CGNS - random at 1%", (20.0, 1.0), "holds"),
+        ("classification", "CM-CGNS - random at 10%", (1.0,), "does not hold"),
+        ("detection", "CM-CGNS - random at 10%", (9.0, -4.0), "does not hold"),
+    ]
+
+
+def test_attention_must_beat_exchanged_maps_clearly_and_the_channel_view_must_not():
+    def document(*pairs):
+        scores = [{"pointing": own, "pointing (exchanged maps)": other} for own, other in pairs]
+        return {"seeds": dict(enumerate(scores))}
+
+    good, bad = document((0.5, 0.2), (0.6, 0.2)), document((0.3, 0.2), (0.1, 0.2), (None, 0.2))
+    verdicts = {f.claim: f.verdict for f in claims.attention({"cm_cgns": good, "cm_cgns-channel_view": bad})}
+    assert verdicts == {"C4": "holds", "C5": "holds"}
+    verdicts = {f.claim: f.verdict for f in claims.attention({"cm_cgns": bad, "cm_cgns-channel_view": good})}
+    assert verdicts == {"C4": "does not hold", "C5": "does not hold"}

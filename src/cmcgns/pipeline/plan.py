@@ -123,8 +123,12 @@ class Plan:
             folders = {self.phase(arm, phase) for arm in self.arms() for phase in self.phases(arm)}
             return [f"{folder}/compute.json" for folder in sorted(folders)]
         names = self.cell_tables() if name in ("comparisons", "claims") else [name]
+        more = []
+        if name == "claims":
+            values = self.slice("table", name=name)
+            more = [values["comparisons"], *values["grounding"].values()]
         groups = dict.fromkeys(group for table in names for group in self.groups(table))
-        return [
+        return more + [
             f"{self.paths.cell(*group, seed)}/metrics.json"
             for group in groups
             for seed in self.settings.downstream.seeds
@@ -382,6 +386,12 @@ class Plan:
             return {"tables": {table: self.groups(table) for table in self.cell_tables()}, "seeds": seeds}
         if name == "claims":
             return {
+                "comparisons": self.paths.table("comparisons", "csv"),
+                "grounding": {
+                    arm: self.paths.alignment("grounding", arm)
+                    for arm in self.readers()
+                    if "grounding" in self.settings.alignment.kinds
+                },
                 "cells": [[c.arm, c.pair, c.fraction] for c in self.cells() if c.seed == seeds[0]],
                 "seeds": seeds,
             }

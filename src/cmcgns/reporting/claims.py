@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import NamedTuple
 
 from cmcgns.errors import InputError
@@ -13,13 +14,14 @@ from cmcgns.files import read_json, write_text
 from cmcgns.methods import METHODS
 from cmcgns.pipeline.paths import Paths
 
+TASKS = {"I": "classification", "II": "detection", "III": "segmentation"}
 FAMILIES = ("initialisation", "image only", "global image-text", "local image-text")
 Scores = Mapping[tuple[str, str, int, int], float]
 """(arm, pair, fraction, seed) -> the primary metric in per cent."""
 
 
 class Finding(NamedTuple):
-    """One claim in one task: the difference for each seed, in points, and what follows."""
+    """One claim in one task: the difference for each seed (C3: each data set), in points, and what follows."""
 
     claim: str
     task: str
@@ -28,8 +30,21 @@ class Finding(NamedTuple):
     verdict: str
 
 
-def write_claims(paths: Paths, *, cells: Iterable[tuple[str, str, int]], seeds: list[int]) -> None:
-    """Write `tables/claims.csv` and `.md` from the metrics of the cells (arm, pair, fraction) that were run."""
+def write_claims(
+    paths: Paths,
+    *,
+    cells: Iterable[tuple[str, str, int]],
+    seeds: list[int],
+    comparisons: Path,
+    grounding: Mapping[str, Path] | None = None,
+) -> None:
+    """Write `tables/claims.csv` and `.md` from finished runs.
+
+    Args:
+        cells: the (arm, pair, fraction) that were run.
+        comparisons: the table of comparisons with CM-CGNS.
+        grounding: arm -> its metrics of phrase grounding.
+    """
     scores = {}
     for arm, pair, fraction in cells:
         for seed in seeds:
@@ -39,12 +54,20 @@ def write_claims(paths: Paths, *, cells: Iterable[tuple[str, str, int]], seeds: 
             value = read_json(path)["primary"]
             if value is not None:
                 scores[arm, pair, fraction, seed] = 100 * value
-    found = [*families(scores), *ablation(scores), *best(scores)]
+    found = [*families(scores), *ablation(scores), *against_random(comparisons)]
+    found += [*attention({arm: read_json(path) for arm, path in (grounding or {}).items()}), *best(scores)]
     rows = [
-        [f.claim, f.task, f.what, *(f"{d:+.2f}" for d in (fmean(f.differences), *f.differences)), f.verdict]
+        [
+            f.claim,
+            f.task,
+            f.what,
+            f"{fmean(f.differences):+.2f}",
+            " ".join(f"{d:+.2f}" for d in f.differences),
+        ]
+        + [f.verdict]
         for f in found
     ]
-    header = ["claim", "task", "difference of", "mean", *(f"seed {seed}" for seed in seeds), "verdict"]
+    header = ["claim", "task", "difference of", "mean", "each", "verdict"]
     with_header = [header, *rows]
     write_text(paths.table("claims", "csv"), "".join(",".join(row) + "\n" for row in with_header))
     lines = ["| " + " | ".join(row) + " |" for row in with_header]
@@ -92,6 +115,41 @@ def ablation(scores: Scores, of: str = "cm_cgns") -> list[Finding]:
         for task in _tasks(kept)
         for a, b in steps
     ]
+
+
+def against_random(comparisons: Path) -> list[Finding]:
+    """C3: CM-CGNS against a random start, from the intervals of the comparisons."""
+    with comparisons.open(encoding="utf-8", newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["method"] == METHODS["random"].title]
+    found = []
+    for table, task in TASKS.items():
+        for fraction in ("1%", "10%"):
+            chosen = [r for r in rows if (r["table"], r["fraction"]) == (table, fraction) and r["difference"]]
+            if not chosen:
+                continue
+            # the table says random minus CM-CGNS
+            above = [float(row["high"]) < 0 for row in chosen]
+            below = [float(row["low"]) > 0 for row in chosen]
+            verdict = "holds" if any(above) and not any(below) else "does not hold"
+            what = f"CM-CGNS - random at {fraction}: {', '.join(row['dataset'] for row in chosen)}"
+            differences = tuple(-float(row["difference"]) for row in chosen)
+            found.append(Finding("C3", task, what.replace(",", ";"), differences, verdict))
+    return found
+
+
+def attention(documents: Mapping[str, dict], of: str = "cm_cgns") -> list[Finding]:
+    """C4: pointing with an image's own maps against maps exchanged between images; C5: the same fails in channels."""
+    found = []
+    for claim, arm, wanted in (("C4", of, True), ("C5", f"{of}-channel_view", False)):
+        scores = documents.get(arm, {}).get("seeds", {}).values()
+        pairs = [(s["pointing"], s["pointing (exchanged maps)"]) for s in scores]
+        differences = tuple(100 * (own - other) for own, other in pairs if None not in (own, other))
+        if len(differences) < 2:
+            continue
+        clear = fmean(differences) > 2 * stdev(differences)
+        verdict = "holds" if clear == wanted else "does not hold"
+        found.append(Finding(claim, "grounding", f"{arm}: own - exchanged maps", differences, verdict))
+    return found
 
 
 def best(scores: Scores, of: str = "cm_cgns") -> list[Finding]:

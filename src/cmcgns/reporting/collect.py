@@ -36,7 +36,8 @@ def write(name: str, paths: Paths, values: dict[str, Any]) -> None:
     elif name == "claims":
         from cmcgns.reporting.claims import write_claims
 
-        write_claims(paths, **values)
+        grounding = {arm: Path(file) for arm, file in values.pop("grounding").items()}
+        write_claims(paths, comparisons=Path(values.pop("comparisons")), grounding=grounding, **values)
     else:
         from cmcgns.reporting.tables import write_table
 
