@@ -335,6 +335,7 @@ def finetune(
 
 
 def _held_out(paths: Paths, source: str, scheme: str, truth: str) -> dict[str, Path]:
+    """What evaluation without a head may read; boxes come from the truth, or from MS-CXR among the raw files."""
     files = {
         "store": paths.store(source),
         "store_table": paths.store_table(source),

@@ -253,7 +253,7 @@ class Plan:
 
     def _check(self, arm: str, phase: str | None = None) -> None:
         """Raise if the profile has no such arm, or the arm no such phase."""
-        trained = [known for known in self.settings.methods] + list(self.variants())
+        trained = [*self.settings.methods, *self.variants()]
         if arm not in trained:
             raise InputError(f"no method {arm!r} is pre-trained", expected=f"one of {', '.join(trained)}")
         if phase is not None and phase not in self.phases(arm):
