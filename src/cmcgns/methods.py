@@ -196,6 +196,7 @@ class Method:
 METHODS = {
     "random": Method("Random Init", "initialisation", "a seed"),
     "imagenet": Method("ImageNet Init", "initialisation", "torchvision, weights IMAGENET1K_V1"),
+    "shapes": Method("Drawn Shapes Init", "initialisation", "cmcgns.synthetic.shapes, in place of ImageNet"),
     "moco": Method(
         "MoCo",
         "image only",

@@ -12,12 +12,11 @@ import torch
 from cmcgns.errors import InputError
 from cmcgns.evaluation.cell import load_images, positions, prepare, write_run
 from cmcgns.evaluation.detect import fit_detector, predict_detections
+from cmcgns.evaluation.features import CACHE_BYTES
 from cmcgns.evaluation.metrics import detection_metrics
 from cmcgns.images.store import ImageStore
 from cmcgns.images.transforms import to_network
 from cmcgns.models.image import build_trunk
-
-CACHE_BYTES = 2 << 30  # of the trunk's maps, which never change; a small study fits, the paper's does not
 
 
 def relative_boxes(images: pd.DataFrame, store: ImageStore) -> list[np.ndarray]:

@@ -21,6 +21,8 @@ Maps = Callable[[np.ndarray], list[Tensor]]  # indices (n,) -> one (n, C, h, w) 
 # indices (n,), epoch, generator -> (n, C); epoch and generator are None when nothing may be drawn at random
 Features = Callable[[np.ndarray, int | None, torch.Generator | None], Tensor]
 
+CACHE_BYTES = 2 << 30  # of a frozen trunk's maps in one run; a small study fits, the paper's does not
+
 
 def autocast(device: str | torch.device, precision: str) -> AbstractContextManager:
     """The context that `precision` ("32-true" or "bf16-mixed") asks for; losses are in fp32 in both."""

@@ -31,6 +31,7 @@ def fit(
     batch_size: int,
     max_epochs: int,
     patience: int,
+    validate_every: int = 1,
     schedule: str = "cosine",
     seed: int,
     device: str | torch.device = "cpu",
@@ -44,7 +45,8 @@ def fit(
     Args:
         batch_loss: indices (n,), epoch, generator for what is drawn at random -> the batch's mean loss.
         train: indices of the training images; the order is drawn anew each epoch from `seed`.
-        validate: scores of the head as it is; called after each epoch in eval mode, without gradients.
+        validate: scores of the head as it is; called in eval mode, without gradients, after every `validate_every`
+            epochs and after the last.
         monitor: the score that decides; `mode` says whether "min" or "max" is best.
         schedule: "cosine" (from `lr` to 0 over `max_epochs`, one step an epoch) or "constant".
         callback: gets every row of the history when its epoch has ended.
@@ -73,12 +75,14 @@ def fit(
             optimizer, batches, lambda b, e=epoch, g=draws: batch_loss(b, e, g), device, precision
         )
         head.eval()
-        with torch.no_grad(), autocast(device, precision):
-            scores = validate()
+        scores: dict[str, float | None] = {}
+        if (epoch + 1) % validate_every == 0 or epoch + 1 == max_epochs:
+            with torch.no_grad(), autocast(device, precision):
+                scores = validate()
         row = {"epoch": epoch, "lr": rate, "train_loss": loss, **scores, "best": False}
         history.append(row)
-        _check_finite(row, "train_loss", monitor)
-        score = scores[monitor] if mode == "min" else -scores[monitor]
+        _check_finite(row, "train_loss", *([monitor] if scores else []))
+        score = math.inf if not scores else scores[monitor] if mode == "min" else -scores[monitor]
         if score < best_score:
             best_epoch, best_score = epoch, score
             best_state = {name: value.detach().clone() for name, value in head.state_dict().items()}

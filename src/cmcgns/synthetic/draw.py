@@ -47,6 +47,7 @@ def draw(
     size: int,
     rng: np.random.Generator,
     objects: tuple[ForeignObject, ...] = (),
+    conspicuity: float = 1.0,
 ) -> Drawing:
     """Draw a frontal film (`view` AP or PA) whose longer side is `size` pixels.
 
@@ -61,6 +62,7 @@ def draw(
         air=sum(lung.air for lung in chest.lungs.values()),
         bright=np.zeros((camera.height, camera.width), np.float32),
         texture=np.ones((camera.height, camera.width), np.float32),
+        conspicuity=conspicuity,
     )
     canvas = Image.new("L", (full.width, full.height))
     masks: dict[int, np.ndarray] = {}

@@ -64,14 +64,14 @@ class Shot:
     masks: list[str] = field(default_factory=list)  # run-length codes, one per pneumothorax row
 
 
-def shoot(film: Film, root: Path, seed: int) -> Shot:
+def shoot(film: Film, root: Path, seed: int, conspicuity: float = 1.0) -> Shot:
     """Draw a film and write it below `root` (the source's folder)."""
     rng = numpy_rng(seed, "image", film.film_id)
     style = STYLES[film.style]
     if film.view == "LATERAL":
         drawing = Drawing(draw_lateral(film.study, style, film.size, rng), {}, {}, [])
     else:
-        drawing = draw(film.study, film.view, style, film.size, rng, film.objects)
+        drawing = draw(film.study, film.view, style, film.size, rng, film.objects, conspicuity)
     data, (height, width) = _encode(film, drawing.image)
     if film.exists:
         write_bytes(root / film.path, data)

@@ -19,9 +19,14 @@ class Layers:
     air: np.ndarray  # 0..1: how dark the lung is
     bright: np.ndarray  # added brightness
     texture: np.ndarray  # 0..1: visibility of vessels
+    conspicuity: float = (
+        1.0  # how much plainer than in a clinic findings are: so many layers of them, wider by its root
+    )
 
     def fill(self, opacity: np.ndarray) -> None:
         """Replace air by something dense, where `opacity` (0..1) says so."""
+        if self.conspicuity != 1:
+            opacity = 1 - (1 - opacity) ** np.float32(self.conspicuity)
         self.air *= 1 - opacity
         self.texture *= 1 - 0.6 * opacity
 
@@ -33,12 +38,15 @@ def lungs_of(chest: Chest, finding: Finding) -> Iterator[Lung]:
             yield chest.lungs[side]
 
 
-def _blob(chest: Chest, lung: Lung, finding: Finding, ragged: float, softness: float) -> np.ndarray:
+def _blob(
+    chest: Chest, layers: Layers, lung: Lung, finding: Finding, ragged: float, softness: float
+) -> np.ndarray:
     """A soft, ragged ellipse at the finding's place, (H, W) 0..1."""
     x, y = chest.camera.grid
     at_x, at_y = lung.point(finding.x, finding.y)
     rng = np.random.default_rng(finding.seed)
-    r = np.sqrt(np.square((x - at_x) / finding.rx) + np.square((y - at_y) / finding.ry))
+    wider = layers.conspicuity**0.5
+    r = np.sqrt(np.square((x - at_x) / (wider * finding.rx)) + np.square((y - at_y) / (wider * finding.ry)))
     if ragged:
         r = r + ragged * chest.camera.pattern(rng, 7.0) + 0.5 * ragged * chest.camera.pattern(rng, 18.0)
     return step(1 - r, softness)
@@ -49,7 +57,7 @@ def consolidation(chest: Chest, layers: Layers, finding: Finding) -> np.ndarray:
     seen = np.zeros_like(layers.air)
     strength = (0.40, 0.58, 0.74)[finding.severity - 1] * (0.72 if finding.label == "Lung Opacity" else 1.0)
     for lung in lungs_of(chest, finding):
-        shape = _blob(chest, lung, finding, 0.26, 0.42) * lung.field
+        shape = _blob(chest, layers, lung, finding, 0.26, 0.42) * lung.field
         layers.fill(strength * shape)
         seen = np.maximum(seen, shape * (lung.air > 0.15))
     return seen > 0.45
@@ -59,7 +67,7 @@ def lesion(chest: Chest, layers: Layers, finding: Finding) -> np.ndarray:
     """A round, well outlined nodule or mass."""
     seen = np.zeros_like(layers.air)
     for lung in lungs_of(chest, finding):
-        shape = _blob(chest, lung, finding, 0.0, 0.16) * lung.field
+        shape = _blob(chest, layers, lung, finding, 0.0, 0.16) * lung.field
         layers.fill((0.55, 0.70, 0.85)[finding.severity - 1] * shape)
         seen = np.maximum(seen, shape)
     return seen > 0.5
@@ -128,9 +136,9 @@ def pneumothorax(chest: Chest, layers: Layers, finding: Finding) -> np.ndarray:
         edge = 1 - power(u) - power((y - 0.12) / shrunk)
         rim = step(-edge, 0.05) * lung.field * fade * (lung.t > 0.17)
         layers.texture *= 1 - rim
-        layers.air += 0.34 * rim * lung.air
+        layers.air += 0.34 * layers.conspicuity * rim * lung.air
         line = bump(edge / 0.055) * lung.field * fade * (lung.t > 0.17)
-        layers.bright += 0.20 * line
+        layers.bright += 0.20 * layers.conspicuity * line
         seen = np.maximum(seen, rim * (lung.air > 0.25))
     return seen > 0.5
 
@@ -170,8 +178,10 @@ def fracture(chest: Chest, layers: Layers, finding: Finding) -> np.ndarray:
     for sign, at, height, severity in fracture_places(chest, (finding,)):
         t = x * sign
         r2 = ((t - at) / 0.075) ** 2 + ((y - height) / 0.10) ** 2
-        layers.bright += 0.055 * severity * bump(np.sqrt(r2))
-        layers.bright -= 0.05 * severity * bump((t - at) / 0.013) * bump((y - height) / 0.11)
+        layers.bright += 0.055 * layers.conspicuity * severity * bump(np.sqrt(r2))
+        layers.bright -= (
+            0.05 * layers.conspicuity * severity * bump((t - at) / 0.013) * bump((y - height) / 0.11)
+        )
         seen |= r2 < 1.0
     return seen
 

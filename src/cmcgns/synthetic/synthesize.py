@@ -50,6 +50,7 @@ def synthesize(
     omission: float = 0.03,
     siim_dialect: str = "stage1",
     missing: int = 0,
+    conspicuity: float = 1.0,
 ) -> dict[str, Any]:
     """Draw the synthetic world and write it as if it had been downloaded.
 
@@ -62,6 +63,8 @@ def synthesize(
         omission: chance that a report does not mention a finding.
         siim_dialect: how `train-rle.csv` is written, a key of `layouts.siim.DIALECTS`.
         missing: per source, files without a row and rows without a file.
+        conspicuity: how much plainer findings are than in a clinic (2: twice as dense, half as wide again), so that small
+            networks at low resolution can see them.
 
     Returns:
         The manifest: settings, counts, the sha256 of every label file and one digest per source over all its files.
@@ -70,7 +73,7 @@ def synthesize(
     counts = _sizes(sizes or {}, missing)
     plans = plan_world(counts, seed, image_long_side, omission, siim_dialect, missing)
     _clear(raw, truth, [plan.folder for plan in plans] + [REPORTS])
-    shots = _shoot_all(plans, raw, seed, workers)
+    shots = _shoot_all(plans, raw, seed, workers, conspicuity)
     manifest: dict[str, Any] = {
         "settings": {
             "sizes": counts,
@@ -79,6 +82,7 @@ def synthesize(
             "omission": omission,
             "siim_dialect": siim_dialect,
             "missing": missing,
+            "conspicuity": conspicuity,
         },
         "sources": {},
     }
@@ -150,9 +154,11 @@ def _clear(raw: Path, truth: Path, folders: list[str]) -> None:
         shutil.rmtree(folder)
 
 
-def _shoot_all(plans: list[Plan], raw: Path, seed: int, workers: int) -> dict[str, list[Shot]]:
+def _shoot_all(
+    plans: list[Plan], raw: Path, seed: int, workers: int, conspicuity: float
+) -> dict[str, list[Shot]]:
     jobs = [(film, str(raw / plan.folder)) for plan in plans for film in plan.films]
-    work = partial(_shoot_job, seed=seed)
+    work = partial(_shoot_job, seed=seed, conspicuity=conspicuity)
     if workers <= 1:
         shots = list(map(work, jobs))
     else:
@@ -165,9 +171,9 @@ def _shoot_all(plans: list[Plan], raw: Path, seed: int, workers: int) -> dict[st
     return done
 
 
-def _shoot_job(job: tuple[Film, str], seed: int) -> Shot:
+def _shoot_job(job: tuple[Film, str], seed: int, conspicuity: float) -> Shot:
     film, root = job
-    return shoot(film, Path(root), seed)
+    return shoot(film, Path(root), seed, conspicuity)
 
 
 def _record(plan: Plan, shots: list[Shot], labels: list[Path], raw: Path) -> dict[str, Any]:
