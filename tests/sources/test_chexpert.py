@@ -39,6 +39,7 @@ def test_rows_of_both_files(put):
     assert index["official_split"].tolist() == ["train", "train", "train", "valid"]
     assert index["sex"].tolist() == ["Female", "Unknown", "Male", "Male"]
     assert index["age"].tolist() == [68, 0, 83, 73]
+    assert index["row"].tolist() == [0, 1, 2, 0]
     validate("chexpert", index)
 
 

@@ -37,6 +37,7 @@ def test_lines_are_split_from_the_right(put):
             "label": ["pneumonia", "COVID-19", "normal", "pneumonia", *["COVID-19"] * 3, "normal"],
             "origin": ["cohen", "sirm", "rsna", "rsna", "stonybrook", "stonybrook", "ricord", "rsna"],
             "listed_origin": ["cohen", "sirm", "rsna", "rnsa", "stonybrook", "stonybrook", "ricord", "rsna"],
+            "row": [0, 1, 2, 3, 4, 5, 0, 1],
         }
     )
     pd.testing.assert_frame_equal(index[expected.columns], expected, check_dtype=False)

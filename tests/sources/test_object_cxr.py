@@ -26,6 +26,7 @@ def test_one_row_an_image_with_a_tight_box_a_shape(put, column):
             "view": "",
             "frontal": True,
             "official_split": ["train", "train", "train", "dev"],
+            "row": [0, 1, 2, 0],
             "boxes": [
                 [[765.0, 2298.0, 870.0, 2412.0], [5.0, 20.0, 10.0, 30.0]],
                 [],

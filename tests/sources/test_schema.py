@@ -36,6 +36,8 @@ def test_what_is_read_fits_and_any_other_column_does_not(downloads, name):
         ("rsna", "boxes", [[1.0, 2.0, 3.0]], "boxes"),
         ("rsna", "boxes", "none", "boxes"),
         ("siim", "rle", [""], "non-empty strings"),
+        ("siim", "rows", [], "data rows"),
+        ("chexpert", "row", -1, "data row"),
         ("chexpert", "Edema", 0.5, "one of 1.0, 0.0, -1.0"),
         ("chexpert", "age", 151.0, "0 to 150"),
         ("covidx", "label", "virus", "one of 'normal'"),

@@ -85,6 +85,7 @@ def test_all_dialects_give_one_table(put, text):
     assert index["image_id"].tolist() == index["group_id"].tolist() == ["1.2.1", "1.2.2", "1.2.3"]
     assert index["positive"].tolist() == [False, True, True]
     assert index["rle"].tolist() == [[], ["5 2 3 1", "6 3"], ["0 1"]]
+    assert index["rows"].tolist() == [[0], [1, 3], [2]]
     assert set(index["path"]) == set(index["view"]) == set(index["official_split"]) == {""}
     assert index["frontal"].all()
     validate("siim", index)

@@ -235,7 +235,7 @@ def test_every_split_is_filled_from_three_groups_on(groups, seed, scheme):
     [
         (("mimic", "pretraining", "paper", {}), "unknown source: 'mimic'"),
         (("rsna", "pretraining", "paper", {}), "unknown task of rsna"),
-        (("rsna", "detection", "official", {}), "unknown scheme: 'official'"),
+        (("rsna", "detection", "none", {}), "unknown scheme: 'none'"),
         (("rsna", "detection", "paper", {"valid_images": 3}), "unknown option of the rsna split"),
         (("rsna", "detection", "paper", {"detection": [0.6, 0.2, 0.1]}), "sum 1"),
         (("chexpert", "classification", "paper", {"valid_images": 500}), "lower chexpert_valid_images"),

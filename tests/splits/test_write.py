@@ -2,6 +2,7 @@
 
 import hashlib
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -122,3 +123,28 @@ def test_the_view_comes_from_the_store_where_the_index_has_none(tmp_path):
         table = read_parquet(tmp_path / "s.parquet")
         test = table[(table["task"] == "classification") & (table["split"] == "test")]
         assert len(test) == 60 and abs((test["image_id"].map(view_of) == "AP").sum() - 30) <= 1
+
+
+def test_official_siim_keeps_the_masks_of_a_split_through_the_files(tmp_path):
+    """40 images of one row, then 20 of two: rows 40 + 2 i and 41 + 2 i."""
+    rows = [[i] for i in range(40)] + [[40 + 2 * i, 41 + 2 * i] for i in range(20)]
+    rle = [[]] * 40 + [["1 1", "5 1"]] * 20
+    index = write_index(tmp_path, positive=[i >= 40 for i in range(60)])
+    write_parquet(read_parquet(index).assign(rows=rows, rle=rle), index)
+    meta = write_split(
+        "siim", "official", index=index, store_table=write_store(tmp_path), out=tmp_path / "s.parquet"
+    )
+    table = read_parquet(tmp_path / "s.parquet")
+    order = np.random.RandomState(0).permutation(80)
+    rest = order[:24]
+    half = np.random.RandomState(0).permutation(24)
+    drawn = {"train": order[24:], "valid": rest[half[:12]], "test": rest[half[12:]]}
+    for image, split, parts in table[["image_id", "split", "parts"]].itertuples(index=False):
+        of = rows[int(image[1:])]
+        here = [n for n, row in enumerate(of) if row in drawn[split]]
+        assert here == ([0] if len(of) == 1 else list(parts)) and (parts is None) == (len(of) == 1)
+    assert len(table) > 60 and meta["left_out"] == {"segmentation": 0}
+    write_ranks("siim", index=index, split=tmp_path / "s.parquet", out=tmp_path / "r.parquet", seed=0)
+    ranks = read_parquet(tmp_path / "r.parquet")
+    positive = ranks["image_id"].str[1:].astype(int) >= 40
+    assert positive.sum() == table.query("split == 'train' and image_id >= 'i040'").shape[0]

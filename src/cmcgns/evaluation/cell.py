@@ -38,8 +38,9 @@ def load_images(files: dict[str, Path], task: str, fraction: int) -> tuple[pd.Da
         if not (split["split"] == name).any():
             raise InputError(f"no image in split {name!r} of {task}", file=files["split"])
     index = read_parquet(files["index"]).drop(columns="group_id")
-    images = split.merge(index, on="image_id", validate="one_to_one").sort_values(
-        "image_id", ignore_index=True
+    # an image in two splits stays twice: that is what scheme `official` trains and tests on
+    images = split.merge(index, on="image_id", validate="many_to_one").sort_values(
+        ["image_id", "split"], ignore_index=True
     )
     store = ImageStore(files["store"], files["store_table"])
     images["row"] = store.rows(images["image_id"])

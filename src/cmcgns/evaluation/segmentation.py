@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cmcgns.evaluation.cell import load_images, positions, prepare, write_run
+from cmcgns.evaluation.features import CACHE_BYTES
 from cmcgns.evaluation.metrics import dice_metrics, dice_per_image, mask_counts
 from cmcgns.evaluation.segment import fit_segmenter, predict_masks
 from cmcgns.images.place import resize_area
@@ -35,13 +36,19 @@ def box_mask(boxes: np.ndarray, height: int, width: int, size: int) -> np.ndarra
     return resize_area(mask, size, size)
 
 
+def split_masks(image: Any) -> list[str]:
+    """The codes of an image of siim that its split has: all, but under scheme `official` only its own rows'."""
+    parts = getattr(image, "parts", None)
+    return list(image.rle) if parts is None else [image.rle[i] for i in parts]
+
+
 def load_masks(source: str, images: pd.DataFrame, places: pd.DataFrame, size: int) -> np.ndarray:
     """(n, size, size) uint8, 255 inside."""
     masks = np.zeros((len(images), size, size), np.uint8)
     shapes = places[["height", "width"]].itertuples(index=False)
     for i, (image, shape) in enumerate(zip(images.itertuples(index=False), shapes, strict=True)):
         if source == "siim" and len(image.rle):
-            masks[i] = siim_mask(image.rle, size)
+            masks[i] = siim_mask(split_masks(image), size)
         elif source == "rsna" and len(image.boxes):
             masks[i] = box_mask(image.boxes, shape.height, shape.width, size)
     return masks
@@ -80,7 +87,8 @@ def run_cell(
         load_mask,
         positions(images, "train"),
         positions(images, "valid"),
-        augment=augment,
+        augment=augment if motion["p"] else None,
+        cache_bytes=CACHE_BYTES,
         seed=seed,
         **shared,
         **head_settings,

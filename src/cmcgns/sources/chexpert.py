@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cmcgns.sources.csvs import numbers, read_strings, refuse
@@ -75,6 +76,7 @@ def _read_split(path: Path, split: str) -> pd.DataFrame:
             "official_split": split,
             "sex": table["Sex"],
             "age": numbers(table["Age"], path, blank=True),
+            "row": np.arange(len(table)),
             **labels,
         }
     ).astype({"official_split": str})

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from cmcgns.errors import InputError
@@ -106,6 +107,7 @@ def _read_list(path: Path) -> pd.DataFrame:
             "label": label,
             "origin": origin.replace("rnsa", "rsna"),  # 199 rows of the published 9A list are misspelt
             "listed_origin": origin,
+            "row": np.arange(len(lines)),
         }
     )
 

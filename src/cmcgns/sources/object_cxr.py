@@ -116,7 +116,7 @@ def _read_split(path: Path, split: str, known: dict[str, list[float]]) -> pd.Dat
                 remedy=_REMEDY,
             ) from None
     index = pd.DataFrame({"image_id": image, "group_id": image, "path": f"{split}/" + image})
-    index = index.assign(view="", frontal=True, official_split=split)
+    index = index.assign(view="", frontal=True, official_split=split, row=np.arange(len(table)))
     index["boxes"] = pd.Series(boxes, index=index.index, dtype=object)
     index["shapes"] = pd.Series(shapes, index=index.index, dtype=object)
     return index

@@ -26,6 +26,13 @@ def lists_of_boxes(column: pd.Series) -> pd.Series:
     return column.map(good).astype(bool)
 
 
+def lists_of_rows(column: pd.Series) -> pd.Series:
+    """Which entries are lists of one or more whole numbers from 0."""
+    return column.map(
+        lambda v: isinstance(v, list) and len(v) > 0 and all(isinstance(n, int) and n >= 0 for n in v)
+    ).astype(bool)
+
+
 def _filled(**options: bool) -> pa.Column:
     return pa.Column(str, pa.Check.str_length(min_value=1, error="a non-empty string"), **options)
 
@@ -54,7 +61,9 @@ def _table(splits: tuple[str, ...], **own: pa.Column) -> pa.DataFrameSchema:
 
 _LABEL = _one_of(1.0, 0.0, -1.0, kind=float, nullable=True)
 _BOXES = _lists(lists_of_boxes, "a list of boxes [x1, y1, x2, y2] with an area")
+_ROW = pa.Column(int, pa.Check.ge(0, error="a data row of its label file, from 0"))
 _STRINGS = _lists(lists_of_strings, "a list of non-empty strings")
+_ROWS = _lists(lists_of_rows, "a list of data rows of the label file")
 
 SCHEMAS = {
     "mimic_cxr": _table(("train", "validate", "test"), subject_id=_filled(), study_id=_filled()),
@@ -62,6 +71,7 @@ SCHEMAS = {
         ("train", "valid"),
         sex=pa.Column(str),
         age=pa.Column(float, pa.Check.in_range(0, 150, error="0 to 150 years"), nullable=True),
+        row=_ROW,
         **dict.fromkeys(CHEXPERT_LABELS, _LABEL),
     ),
     "rsna": _table(("",), target=_one_of(0, 1, kind=int), finding=_one_of(*RSNA_FINDINGS), boxes=_BOXES),
@@ -71,9 +81,10 @@ SCHEMAS = {
         label=_one_of(*COVIDX_CLASSES["9A"], *COVIDX_CLASSES["9B"]),
         origin=_filled(),
         listed_origin=_filled(),
+        row=_ROW,
     ),
-    "siim": _table(("",), positive=pa.Column(bool), rle=_STRINGS),
-    "object_cxr": _table(("train", "dev"), boxes=_BOXES, shapes=_STRINGS),
+    "siim": _table(("",), positive=pa.Column(bool), rle=_STRINGS, rows=_ROWS),
+    "object_cxr": _table(("train", "dev"), row=_ROW, boxes=_BOXES, shapes=_STRINGS),
 }
 
 

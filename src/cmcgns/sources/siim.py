@@ -36,7 +36,8 @@ def label_files(root: Path) -> list[Path]:
 def read(root: Path) -> pd.DataFrame:
     """Index of the listed images, in the order of their first row.
 
-    `rle` has one code per mask row; their masks are to be united. `path` stays empty: a row names a file, not the two
+    `rle` has one code per mask row; their masks are to be united. `rows` are the image's data rows in the file (0-based):
+    of an image with masks, one for each code. `path` stays empty: a row names a file, not the two
     folders above it, and `index.build_index` looks it up.
 
     Raises:
@@ -54,6 +55,7 @@ def read(root: Path) -> pd.DataFrame:
     mixed = among(image, image[masked]) & ~masked
     refuse(mixed, path, "the image is listed as empty and with a mask", "one of the two", _REMEDY)
     codes = table[masked].groupby("ImageId", sort=False)["EncodedPixels"].agg(list).to_dict()
+    rows = pd.Series(np.arange(len(table))).groupby(image.to_numpy(), sort=False).agg(list).to_dict()
     unique = image.drop_duplicates().reset_index(drop=True)
     return pd.DataFrame(
         {
@@ -65,6 +67,7 @@ def read(root: Path) -> pd.DataFrame:
             "official_split": "",
             "positive": among(unique, codes),
             "rle": pd.Series([codes.get(name, []) for name in unique], dtype=object),
+            "rows": pd.Series([rows[name] for name in unique], dtype=object),
         }
     )
 

@@ -1,4 +1,4 @@
-"""Which image is for training, validation and test: schemes `paper` (by image) and `audited` (by patient)."""
+"""Which image is for training, validation and test: `official` (as released), `paper` (by image), `audited` (by patient)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pandas as pd
 from cmcgns.errors import InputError
 from cmcgns.randomness import hash_order
 from cmcgns.splits.draws import group_order, hold_out, three_ways
+from cmcgns.splits.official import COMPETITION, alone, replay
 
-SCHEMES = ("paper", "audited")
+SCHEMES = ("official", "paper", "audited")
 TASKS: dict[str, tuple[str, ...]] = {
     "mimic_cxr": ("pretraining",),
     "chexpert": ("classification",),
@@ -23,7 +24,7 @@ TASKS: dict[str, tuple[str, ...]] = {
 }
 # Sizes are shares of train / valid / test, or of the training images (spec data.md 2b to 6b, section 9).
 DEFAULTS: dict[str, dict[str, Any]] = {
-    # in `paper` (method.md 8.2); `audited` always keeps the test part untouched
+    # in `official` and `paper` (method.md 8.2); `audited` always keeps the test part untouched
     "mimic_cxr": {"merge_test_into_valid": True},
     # a number of images, or a share when below 1; exclude_5x200 leaves out the patients of the 5x200 set
     "chexpert": {"valid_images": 5000, "exclude_5x200": False},
@@ -36,11 +37,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "siim": {"segmentation": [0.70, 0.15, 0.15]},
     "object_cxr": {"valid_fraction": 0.20},
 }
-_COMPETITION = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
-_OTHER_FINDINGS = (
-    *("Enlarged Cardiomediastinum", "Lung Opacity", "Lung Lesion", "Pneumonia", "Pneumothorax"),
-    *("Pleural Other", "Fracture", "Support Devices"),
-)
 
 
 def make_split(
@@ -59,13 +55,15 @@ def make_split(
         name: the source.
         index: its index table.
         task: one of `TASKS[name]`.
-        scheme: `paper` or `audited`. In `audited` no group crosses splits: a training image whose group is in
-            an official test or validation list is left out, and the official list stays whole.
+        scheme: one of `SCHEMES`. In `audited` no group crosses splits: a training image whose group is in an
+            official test or validation list is left out, and the official list stays whole. `official` is
+            drawn from all rows of the index before the usable ones are taken, as in the released code.
         usable: the images that may be used (good in the store, report kept); all when None.
         options: replaces values of `DEFAULTS[name]`.
 
     Returns:
-        `task, image_id, group_id, split` (train / valid / test), sorted by image_id.
+        `task, image_id, group_id, split` (train / valid / test), sorted by image_id. Under `official` an image
+        may have a row in more than one split, and siim has `parts` (see `official.replay`).
 
     Raises:
         InputError: an unknown name or option, impossible sizes, or too few groups to fill every split.
@@ -75,16 +73,21 @@ def make_split(
     if usable is not None:
         frame = frame[frame["image_id"].isin(set(usable))]
     frame = frame.sort_values("image_id", ignore_index=True)
-    audited = scheme == "audited"
-    split = _SPLITTERS[name](frame, task, audited, seed, settings)
-    result = pd.DataFrame(
-        {"task": task, "image_id": frame["image_id"], "group_id": frame["group_id"], "split": split}
-    )
-    if audited:
-        result = _keep_groups_whole(result)
+    if scheme == "official":
+        rows = replay(name, index, task, settings)
+        rows = rows[rows["image_id"].isin(frame["image_id"])].sort_values(["image_id", "split"])
+        result = rows.assign(task=task)[["task", *rows.columns]]
+    else:
+        audited = scheme == "audited"
+        split = _SPLITTERS[name](frame, task, audited, seed, settings)
+        result = pd.DataFrame(
+            {"task": task, "image_id": frame["image_id"], "group_id": frame["group_id"], "split": split}
+        )
+        if audited:
+            result = _keep_groups_whole(result)
     result = result[result["split"] != ""].reset_index(drop=True)
     needed = ("train", "valid") if task == "pretraining" else ("train", "valid", "test")
-    missing = [part for part in needed if part not in set(result["split"])]
+    missing = sorted(set(needed) - set(result["split"].unique()), key=needed.index)
     if missing:
         raise InputError(
             f"{name}, {task}, {scheme}: no image for {' and '.join(missing)} among {len(frame)} usable ones",
@@ -116,11 +119,9 @@ def draw_5x200(index: pd.DataFrame, seed: int = 0, per_class: int = 200) -> list
         Image ids, at most `per_class` a label.
     """
     frame = index[index["frontal"] & (index["official_split"] == "train")]
-    labels = frame[[*_COMPETITION, *_OTHER_FINDINGS]].fillna(0)
     chosen: list[str] = []
-    for finding in _COMPETITION:
-        alone = (labels[finding] == 1) & (labels.drop(columns=finding) == 0).all(axis=1)
-        ids = frame.loc[alone, "image_id"].to_numpy()
+    for finding in COMPETITION:
+        ids = frame.loc[alone(frame, finding), "image_id"].to_numpy()
         chosen += list(ids[hash_order(ids, seed, "5x200", finding) < per_class])
     return chosen
 
@@ -188,7 +189,7 @@ def _split_covidx(
 def _split_siim(
     frame: pd.DataFrame, task: str, audited: bool, seed: int, options: dict[str, Any]
 ) -> np.ndarray:
-    """By image (SIIM knows no patients), stratified on positive, in both schemes."""
+    """By image, `audited` by film (nobody tells SIIM's patients), stratified on positive, in both schemes."""
     units = _units(frame, audited)
     order = group_order(units, frame["positive"].astype(str).to_numpy(), seed, "siim")
     return three_ways(units, order, options[task], "siim")

@@ -11,6 +11,8 @@ import pandas as pd
 
 from cmcgns.errors import InputError
 from cmcgns.files import read_parquet, sha256_file, write_parquet
+from cmcgns.images.duplicates import film_groups
+from cmcgns.images.store import ImageStore
 from cmcgns.splits.schemes import TASKS, check, make_split
 from cmcgns.splits.subsets import rank_subset
 
@@ -22,6 +24,7 @@ def write_split(
     index: Path,
     out: Path,
     store_table: Path | None = None,
+    store: Path | None = None,
     reports: Path | None = None,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
@@ -34,6 +37,8 @@ def write_split(
         out: the split table to write.
         store_table: the store's table; when given, only images that are good in the store are used, and it
             fills in the view where the index has none.
+        store: the store's pixels; with them, scheme audited keeps images of one film together where the source tells
+            no patients.
         reports: the report table; when given (mimic_cxr), only images whose study keeps its report are used.
 
     Returns:
@@ -50,6 +55,9 @@ def write_split(
         frame["view"] = frame["view"].where(
             frame["view"] != "", frame["image_id"].map(stored["view"]).fillna("")
         )
+    if scheme == "audited" and store is not None and (frame["group_id"] == frame["image_id"]).all():
+        groups = film_groups(ImageStore(store, store_table))
+        frame["group_id"] = frame["image_id"].map(groups).fillna(frame["image_id"])
     parts = {
         task: make_split(source, frame, task, scheme, seed=seed, usable=usable, options=options)
         for task in tasks
@@ -63,7 +71,7 @@ def write_split(
         "inputs": _hashes(index=index, store=store_table, reports=reports),
         "counts": _per_split(table, len),
         "ids_sha256": _per_split(table, hash_ids),
-        "left_out": {task: len(usable) - len(part) for task, part in parts.items()},
+        "left_out": {task: len(usable - set(part["image_id"])) for task, part in parts.items()},
     }
     write_parquet(table, out, meta)
     return meta

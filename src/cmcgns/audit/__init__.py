@@ -1,0 +1,1 @@
+"""The split audit: every leak between splits found, counted and told."""

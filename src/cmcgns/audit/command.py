@@ -1,0 +1,119 @@
+"""`cmcgns audit labels` and `cmcgns audit table`: both end with status 1 if there is a critical finding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cmcgns.errors import InputError
+
+if TYPE_CHECKING:  # the command line starts without pandas
+    from cmcgns.audit.findings import Fact, Finding
+
+audit_app = typer.Typer(no_args_is_help=True, help="Find and count the leaks of splits.")
+Out = Annotated[Path | None, typer.Option(help="Write findings and facts as JSON.")]
+
+
+@audit_app.command("labels")
+def labels(
+    folder: Annotated[
+        Path, typer.Argument(help="Holds rsna/, siim/, covidx/, chexpert/, object-CXR/, mimic/ or some.")
+    ],
+    scheme: Annotated[
+        list[str] | None, typer.Option(help="official, paper or audited; all, if not given.")
+    ] = None,
+    groups: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="SOURCE=FILE, patients of a source's images: a CSV with image, group, or the NIH map."
+        ),
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Audit the splits of label files as published; no image is needed."""
+    from cmcgns.audit.labels import audit_labels
+    from cmcgns.splits.schemes import SCHEMES
+
+    if not folder.is_dir():
+        raise InputError("the folder of label files does not exist", file=folder)
+    _finish(*audit_labels(folder, tuple(scheme or SCHEMES), _maps(groups or [])), out)
+
+
+@audit_app.command("table")
+def table(
+    file: Annotated[Path, typer.Argument(help="A CSV file, one row an image.")],
+    image: Annotated[
+        str, typer.Option("--id", help="Column of image ids (paths below --image-root).")
+    ] = "id",
+    split: Annotated[str, typer.Option(help="Column of splits.")] = "split",
+    group: Annotated[str | None, typer.Option(help="Column of patients.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of classes.")] = None,
+    image_root: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
+    out: Out = None,
+) -> None:
+    """Audit anybody's own split."""
+    from cmcgns.audit.table import audit_table
+
+    if not file.is_file():
+        raise InputError("the table does not exist", file=file)
+    _finish(
+        *audit_table(file, image=image, split=split, group=group, label=label, image_root=image_root), out
+    )
+
+
+def render(findings: Sequence[Finding], facts: Sequence[Fact]) -> str:
+    """One line a finding, the worst first, then what could not be checked."""
+    from cmcgns.audit.findings import SEVERITIES
+
+    ordered = sorted(findings, key=lambda found: SEVERITIES.index(found.severity))
+    rows = [("severity", "check", "source", "scheme", "task", "between", "count", "of", "unit", "")]
+    rows += [
+        (f.severity, f.check, f.source, f.scheme, f.task, " > ".join(p for p in (f.split_a, f.split_b) if p),
+         f"{f.count:,}", f"{f.total:,}", f.unit, f.detail)
+        for f in ordered
+    ]  # fmt: skip
+    widths = [max(len(row[i]) for row in rows) for i in range(9)]
+    right = (6, 7)
+    lines = [
+        "  ".join(
+            [
+                *(
+                    text.rjust(w) if i in right else text.ljust(w)
+                    for i, (text, w) in enumerate(zip(row, widths, strict=False))
+                ),
+                row[9],
+            ]
+        ).rstrip()
+        for row in (rows if findings else [])
+    ]
+    notes = [fact for fact in facts if not fact.values]
+    lines += [
+        f"note: {fact.source}{' ' + fact.scheme if fact.scheme else ''}: {fact.statement}" for fact in notes
+    ]
+    counts = ", ".join(f"{sum(f.severity == s for f in findings)} {s}" for s in SEVERITIES[:2])
+    return "\n".join([*lines, f"{len(findings)} findings: {counts}"])
+
+
+def _maps(texts: Sequence[str]) -> dict[str, Path]:
+    maps = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not equals or not Path(path).is_file():
+            raise InputError(
+                f"--groups {text}: no such file", expected="SOURCE=FILE, for example rsna=map.csv"
+            )
+        maps[name] = Path(path)
+    return maps
+
+
+def _finish(findings: Sequence[Finding], facts: Sequence[Fact], out: Path | None) -> None:
+    from cmcgns.audit.findings import write_audit
+
+    print(render(findings, facts), flush=True)
+    if out is not None:
+        write_audit(out, findings, facts)
+    if any(found.severity == "critical" for found in findings):
+        raise typer.Exit(1)
