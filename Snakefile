@@ -11,7 +11,7 @@ min_version("9.20")
 
 from cmcgns.errors import InputError
 from cmcgns.methods import METHODS
-from cmcgns.pipeline.plan import KINDS, TABLES, Plan
+from cmcgns.pipeline.plan import FILM_GROUPS, KINDS, TABLES, Plan
 
 try:
     PLAN = Plan.load(config.get("profile", "demo"))
@@ -41,6 +41,7 @@ wildcard_constraints:
 
 
 include: "workflow/rules/data.smk"
+include: "workflow/rules/audit.smk"
 include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/downstream.smk"
 include: "workflow/rules/beyond.smk"

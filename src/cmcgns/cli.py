@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from cmcgns.audit.command import audit_app
 from cmcgns.errors import InputError
 from cmcgns.pipeline.paths import Paths
 from cmcgns.settings import PAIRS
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 reports_app = typer.Typer(no_args_is_help=True, help="Radiology reports: sections, sentences, filters.")
 app.add_typer(reports_app, name="reports")
+app.add_typer(audit_app, name="audit")
 
 figure_app = typer.Typer(no_args_is_help=True, help="The paper's figures 4 and 5.")
 app.add_typer(figure_app, name="figure")
@@ -39,7 +41,7 @@ Profile = Annotated[str, typer.Option(help="Which profile of params.yaml.")]
 SettingsText = Annotated[
     str | None, typer.Option("--settings", help="JSON; taken from params.yaml if not given.")
 ]
-Scheme = Annotated[str, typer.Option(help="Split scheme: paper or audited.")]
+Scheme = Annotated[str, typer.Option(help="Split scheme: official, paper or audited.")]
 
 
 def run(arguments: list[str]) -> int:
@@ -160,6 +162,7 @@ def split(
     source: Source, scheme: Scheme = "audited", profile: Profile = "demo", settings: SettingsText = None
 ) -> None:
     """Split a source's usable images into train, valid and test."""
+    from cmcgns.pipeline.plan import FILM_GROUPS
     from cmcgns.splits.write import write_split
 
     paths = Paths(profile)
@@ -168,6 +171,7 @@ def split(
         scheme,
         index=Path(paths.index(source)),
         store_table=Path(paths.store_table(source)),
+        store=Path(paths.store(source)) if source in FILM_GROUPS else None,
         reports=Path(paths.reports) if source == "mimic_cxr" else None,
         out=Path(paths.split(source, scheme)),
         **_settings(settings, profile, "split", source=source),
@@ -207,6 +211,42 @@ def tokenize(profile: Profile = "demo", settings: SettingsText = None) -> None:
     _say(f"{count} reports tokenised")
 
 
+@audit_app.command("profile")
+def audit_profile(profile: Profile = "demo", settings: SettingsText = None) -> None:
+    """Audit the splits and pixels that a profile's runs read."""
+    from cmcgns.audit.command import render
+    from cmcgns.audit.profile import audit_profile as audit
+
+    paths = Paths(profile)
+    values = _settings(settings, profile, "audit")
+    seeds = values.pop("seeds")
+    files = {
+        source: {
+            "index": paths.index(source),
+            "unmatched": paths.unmatched(source),
+            "split": paths.split(source, values["scheme"]),
+            "store": paths.store(source),
+            "store_table": paths.store_table(source),
+            "ranks": {
+                seed: paths.ranks(source, values["scheme"], seed) for seed in seeds if source != "mimic_cxr"
+            },
+        }
+        for source in values.pop("sources")
+    }
+    _say(render(*audit(files, **values, out=Path(paths.audit))))
+
+
+@audit_app.command("gate")
+def audit_gate(scheme: Scheme = "audited", profile: Profile = "demo", settings: SettingsText = None) -> None:
+    """Stop, unless every critical finding of a scheme was accepted with a reason."""
+    from cmcgns.audit.gate import pass_gate
+
+    paths = Paths(profile)
+    values = _settings(settings, profile, "gate", scheme=scheme)
+    notes = pass_gate(Path(paths.audit), scheme=scheme, out=Path(paths.gate(scheme)), **values)
+    _say(f"scheme {scheme} passes, {len(notes)} critical findings accepted")
+
+
 # -- methods and training ------------------------------------------------------------------------------------------------------
 
 
@@ -221,6 +261,16 @@ def methods(
 
     settings = Plan.load(profile).settings
     _say(json.dumps(as_json(settings), indent=1)) if json_output else as_table(settings)
+
+
+@app.command("shape-weights")
+def shape_weights(profile: Profile = "demo", settings: SettingsText = None) -> None:
+    """Train start weights on drawn shapes, for a place without a network."""
+    from cmcgns.synthetic.shape_weights import train_shape_weights
+
+    values = _settings(settings, profile, "shape_weights")
+    loss = train_shape_weights(**values, out=Path(Paths(profile).shape_weights), progress=_say)
+    _say(f"{values['images']} drawings, last loss {loss:.4f}")
 
 
 @app.command()

@@ -53,7 +53,7 @@ class Images(Section):
 
 
 class Splits(Section):
-    scheme: Literal["paper", "audited"]
+    scheme: Literal["official", "paper", "audited"]
     seed: int
     chexpert_valid_images: Count
     covidx_valid_fraction: Fraction
@@ -63,7 +63,20 @@ class Splits(Section):
 
 class ImageEncoder(Section):
     arch: Literal["resnet50", "resnet18", "resnet10", "resnet10_half"]
-    weights: str = Field(description="imagenet1k_v1, imagenet1k_v2, random, or a file of torchvision keys")
+    weights: str = Field(
+        description="imagenet1k_v1, imagenet1k_v2, random, shapes, or a file of torchvision keys"
+    )
+
+
+class ShapeWeights(Section):
+    """How the weights `shapes` come about: an encoder learns to name drawn shapes."""
+
+    images: Annotated[int, Field(ge=2, description="drawings, each seen once")]
+    batch_size: Annotated[int, Field(ge=2)]
+    lr: Positive
+    weight_decay: NonNegative
+    seed: int
+    threads: Count
 
 
 class TextEncoder(Section):
@@ -77,6 +90,7 @@ class TextEncoder(Section):
 class Encoders(Section):
     image: ImageEncoder
     text: TextEncoder
+    shapes: ShapeWeights
 
 
 class Training(Section):
@@ -130,6 +144,21 @@ class MethodSettings(Section):
     presets: dict[Literal["paper", "official", "matched"], Preset]
 
 
+class Accepted(Section):
+    """A critical finding of the audit that a person lets stand, and why; tables say so below."""
+
+    check: str = Field(description="such as A2-group-overlap")
+    source: str
+    reason: str
+
+
+class Audit(Section):
+    """The gate before every training."""
+
+    accept: list[Accepted]
+    near_duplicates: bool = Field(description="compare pixels, too: minutes for 300,000 images")
+
+
 class Ablation(Section):
     """Table IV: variants of one method; a variant is what it changes in the objective."""
 
@@ -154,7 +183,8 @@ class Head(Section):
     weight_decay: NonNegative
     batch_size: Count
     max_epochs: Count
-    patience: Count
+    patience: Count = Field(description="epochs without a better validation score")
+    validate_every: Count = Field(description="epochs")
     schedule: Literal["cosine", "constant"]
 
 
@@ -214,6 +244,9 @@ class Figures(Section):
 class Synthetic(Section):
     seed: int
     image_long_side: Annotated[int, Field(ge=64)]
+    conspicuity: Annotated[
+        float, Field(gt=0, le=4, description="how much plainer findings are than in a clinic")
+    ]
     sizes: dict[
         Literal[
             "mimic_studies", "chexpert_train", "chexpert_valid", "rsna", "covidx_train", "covidx_test",
@@ -229,6 +262,7 @@ class Settings(Section):
     reports: Reports
     images: Images
     splits: Splits
+    audit: Audit
     encoders: Encoders
     pretraining: Pretraining
     methods: dict[Literal[tuple(m for m in METHODS if METHODS[m].phases)], MethodSettings]

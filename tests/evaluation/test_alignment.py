@@ -73,6 +73,11 @@ def test_a_map_that_is_hot_in_the_box_has_pointing_one(world, mimic):
         assert scores["mIoU"] > 0.5
         assert scores["pointing (exchanged maps)"] < 0.3  # the two images of study 0 may exchange theirs
         assert scores["mIoU (exchanged maps)"] < 0.3
+        # the planted map follows the film alone: the same sentence on another film points where that one is bright
+        assert scores["pointing (other film)"] < 0.3
+        # what every film has in common goes away; with another film's map the box is hit by accident
+        assert scores["pointing (relative)"] == 1.0
+        assert scores["pointing (relative, other film)"] < 0.4
 
 
 def test_a_mirrored_map_never_points_into_the_box(world, mimic):

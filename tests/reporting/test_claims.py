@@ -92,13 +92,19 @@ def test_better_than_random_means_an_interval_on_one_side_and_none_on_the_other(
     ]
 
 
-def test_attention_must_beat_exchanged_maps_clearly_and_the_channel_view_must_not():
+def test_attention_must_beat_another_film_clearly_and_the_channel_view_must_not():
     def document(*pairs):
-        scores = [{"pointing": own, "pointing (exchanged maps)": other} for own, other in pairs]
-        return {"seeds": dict(enumerate(scores))}
+        raw = [{"pointing": own, "pointing (other film)": other} for own, other in pairs]
+        relative = [
+            {"pointing (relative)": own, "pointing (relative, other film)": other}
+            for own, other in reversed(pairs)
+        ]
+        return {"seeds": {seed: a | b for seed, (a, b) in enumerate(zip(raw, relative, strict=True))}}
 
     good, bad = document((0.5, 0.2), (0.6, 0.2)), document((0.3, 0.2), (0.1, 0.2), (None, 0.2))
-    verdicts = {f.claim: f.verdict for f in claims.attention({"cm_cgns": good, "cm_cgns-channel_view": bad})}
-    assert verdicts == {"C4": "holds", "C5": "holds"}
-    verdicts = {f.claim: f.verdict for f in claims.attention({"cm_cgns": bad, "cm_cgns-channel_view": good})}
-    assert verdicts == {"C4": "does not hold", "C5": "does not hold"}
+    found = claims.attention({"cm_cgns": good, "cm_cgns-channel_view": bad})
+    assert [(f.claim, f.verdict) for f in found] == [(c, "holds") for c in ("C4", "C4", "C5", "C5")]
+    assert found[0].differences == pytest.approx((30, 40)) and found[1].differences == pytest.approx((40, 30))
+    found = claims.attention({"cm_cgns": bad, "cm_cgns-channel_view": good})
+    assert {f.verdict for f in found} == {"does not hold"}
+    assert claims.attention({"cm_cgns": {"seeds": {}}}) == []

@@ -73,6 +73,7 @@ rule split:
     input:
         P.index("{source}"),
         P.store_table("{source}"),
+        lambda wc: P.store(wc.source) if wc.source in FILM_GROUPS else [],
         lambda wc: P.reports if wc.source == "mimic_cxr" else [],
     output:
         P.split("{source}", "{scheme}"),

@@ -42,6 +42,7 @@ for task in TABLES.values():
             P.index("{source}"),
             P.split("{source}", PLAN.scheme),
             P.ranks("{source}", PLAN.scheme, "{seed}"),
+            ancient(P.gate(PLAN.scheme)),
         output:
             P.cell("{arm}", f"{task}-{{source}}", "{fraction}", "{seed}") + "/predictions.parquet",
             P.cell("{arm}", f"{task}-{{source}}", "{fraction}", "{seed}") + "/metrics.json",

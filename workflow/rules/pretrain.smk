@@ -8,6 +8,21 @@ LAUNCH = (
 )
 
 
+if any(P.shape_weights in PLAN.weight_files(arm) for arm in PLAN.arms()):
+
+    rule shape_weights:
+        output:
+            P.shape_weights,
+        log:
+            f"{LOGS}/shape_weights.log",
+        params:
+            settings=PLAN.params("shape_weights"),
+            code=PLAN.code("shape_weights"),
+        threads: S.encoders.shapes.threads
+        shell:
+            "cmcgns shape-weights --profile {S.profile} --settings {params.settings:q} > {log} 2>&1"
+
+
 rule pretrain:
     input:
         P.store("mimic_cxr"),
@@ -15,6 +30,8 @@ rule pretrain:
         P.index("mimic_cxr"),
         P.split("mimic_cxr", PLAN.scheme),
         lambda wc: P.tokens if METHODS[PLAN.method(wc.arm)].text else [],
+        lambda wc: PLAN.weight_files(wc.arm),
+        ancient(P.gate(PLAN.scheme)),  # must be passed; what it says changes no weight
         start=lambda wc: PLAN.start(wc.arm, wc.phase) or [],
     output:
         best=P.phase("{arm}", "{phase}") + "/best.safetensors",
@@ -36,7 +53,8 @@ rule pretrain:
 
 rule export_trunk:
     input:
-        lambda wc: PLAN.final(wc.trunk) or [],
+        lambda wc: [] if PLAN.final(wc.trunk) else PLAN.weight_files(wc.trunk.split("-seed")[0]),
+        weights=lambda wc: PLAN.final(wc.trunk) or [],
     output:
         P.trunk("{trunk}"),
     log:
@@ -45,4 +63,4 @@ rule export_trunk:
         settings=lambda wc: PLAN.params("export_trunk", trunk=wc.trunk),
         code=PLAN.code("export_trunk"),
     shell:
-        "cmcgns export-trunk --weights '{input}' --out {output} --settings {params.settings:q} > {log} 2>&1"
+        "cmcgns export-trunk --weights '{input.weights}' --out {output} --settings {params.settings:q} > {log} 2>&1"

@@ -40,6 +40,7 @@ from cmcgns.randomness import numpy_rng
 from cmcgns.reports.tokens import encode, load_tokenizer
 
 Scores = dict[str, float | None]
+OTHER_FILMS = 4  # whose mean is what a sentence looks for on any film
 NO_BOXES = "no sentence with a box about these images: there is no truth of a synthetic world and no MS-CXR"
 
 
@@ -219,6 +220,9 @@ def grounding(model: Model, files: dict[str, Path], settings: dict[str, Any], se
     The synthetic world: images of the test and validation splits. MS-CXR: all its images, of which pre-training may have
     seen the reports but never a box; `n` says how many it saw. A seed draws patients with replacement and exchanges the
     maps between images for the control.
+
+    A map holds what the sentence looks for on any film, too, the borders of the field among it. So `relative` is the map less
+    the mean map of the same sentence on other films: what this film adds. Its control is the same with one of the others.
     """
     phrases, masks = select_phrases(files, model)
     if phrases.empty:
@@ -232,6 +236,8 @@ def grounding(model: Model, files: dict[str, Path], settings: dict[str, Any], se
             for name, values in grounding_scores(maps[other], masks).items():
                 control = metrics.setdefault(f"{name} (exchanged maps)", np.full(len(seeds), np.nan))
                 control[row] = weighted_mean(values, drawn[[row]])[0]
+    for name, values in _relative(model, files, phrases, maps, masks).items():
+        metrics[name] = weighted_mean(values, drawn)
     area = float(masks.mean())  # what a pixel drawn at random hits, and the IoU of the whole image
     middle = grounding_scores(np.broadcast_to(centre_map(), (len(masks), 8, 8)), masks)
     chance = {
@@ -241,6 +247,26 @@ def grounding(model: Model, files: dict[str, Path], settings: dict[str, Any], se
     n = {"phrases": len(phrases), "images": phrases["image_id"].nunique()}
     n |= {"phrases about training images": int((phrases["split"] == "train").sum())}
     return Result(n, chance, _by_seed(metrics, seeds))
+
+
+def _relative(
+    model: Model, files: dict[str, Path], phrases: pd.DataFrame, maps: np.ndarray, masks: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Per phrase the scores of the same sentence on another film, of the relative map, and of the relative map of that film."""
+    sentences = model.encode(phrases["phrase"])
+    elsewhere = []
+    for draw in range(OTHER_FILMS + 1):
+        other = exchange(phrases["image_id"].to_numpy(), numpy_rng(draw, "other films"))
+        if other is None:
+            return {}
+        elsewhere.append(model.maps(squares(files, model, phrases["image_id"].iloc[other]), sentences))
+    wrong, usual = elsewhere[0], np.mean(elsewhere[1:], axis=0)
+    named = {"other film": wrong, "relative": maps - usual, "relative, other film": wrong - usual}
+    return {
+        f"{name} ({which})": values
+        for which, changed in named.items()
+        for name, values in grounding_scores(changed, masks).items()
+    }
 
 
 KINDS: dict[str, Callable[[Model, dict[str, Path], dict[str, Any], list[int]], Result]] = {

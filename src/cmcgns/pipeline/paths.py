@@ -35,6 +35,10 @@ class Paths:
     def tokens(self) -> str:
         return f"{self.data}/text/tokens.parquet"
 
+    @property
+    def shape_weights(self) -> str:
+        return f"{self.data}/weights/shapes.safetensors"
+
     def index(self, source: str) -> str:
         return f"{self.data}/index/{source}.parquet"
 
@@ -52,6 +56,13 @@ class Paths:
 
     def ranks(self, source: str, scheme: str, seed: int | str) -> str:
         return f"{self.data}/splits/{source}/{scheme}-seed{seed}.parquet"
+
+    @property
+    def audit(self) -> str:
+        return f"{self.results}/audit/audit.json"
+
+    def gate(self, scheme: str) -> str:
+        return f"{self.results}/audit/gate-{scheme}.json"
 
     def phase(self, method: str, phase: str) -> str:
         return f"{self.results}/pretrain/{method}/{phase}"

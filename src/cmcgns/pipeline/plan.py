@@ -18,6 +18,8 @@ from cmcgns.settings import Settings, load
 
 TABLES = {"1": "classification", "2": "detection", "3": "segmentation"}
 
+# Sources that tell no patients (RSNA: without the public map), so that scheme audited looks at their pixels.
+FILM_GROUPS = ("rsna", "siim", "object_cxr")
 KINDS = ("retrieval", "zero_shot", "grounding")
 
 # The code of a step: its modules; what they import in the package counts too.
@@ -28,6 +30,9 @@ MODULES = {
     "images": ("cmcgns.images.store",),
     "split": ("cmcgns.splits.write",),
     "tokenize": ("cmcgns.reports.tokens",),
+    "audit": ("cmcgns.audit.profile",),
+    "gate": ("cmcgns.audit.gate",),
+    "shape_weights": ("cmcgns.synthetic.shape_weights",),
     "pretrain": ("cmcgns.training.run",),
     "export_trunk": ("cmcgns.training.export",),
     "features": ("cmcgns.evaluation.encode",),
@@ -219,9 +224,26 @@ class Plan:
             return None
         return f"{self.phase(arm, phases[i - 1])}/{self.settings.pretraining.next_phase_from}.safetensors"
 
+    def image_weights(self, arm: str) -> str:
+        """What an arm's image encoder starts from: a name that `build_trunk` knows, or a file."""
+        if METHODS[self.method(arm)].family == "initialisation":
+            chosen = {"imagenet": self.settings.downstream.imagenet_weights, "shapes": "shapes"}.get(
+                arm, "random"
+            )
+        else:
+            chosen = (
+                self.settings.preset(self.method(arm)).image_weights or self.settings.encoders.image.weights
+            )
+        return self.paths.shape_weights if chosen == "shapes" else chosen
+
+    def weight_files(self, arm: str) -> list[str]:
+        """The file that an arm's image encoder starts from, if it is one: an input of the job that reads it."""
+        name = self.image_weights(arm)
+        return [] if name == "random" or name.startswith("imagenet") else [name]
+
     def final(self, trunk: str) -> str | None:
         """The weights that a trunk is taken from, or None for an initialisation."""
-        if trunk.startswith(("random-seed", "imagenet")):
+        if not self.phases(trunk.split("-seed")[0]):
             return None
         last = self.phases(trunk)[-1]
         return f"{self.phase(trunk, last)}/{self.settings.pretraining.final_checkpoint}.safetensors"
@@ -310,9 +332,10 @@ class Plan:
         self._check(arm, phase)
         s, method = self.settings, METHODS[self.method(arm)]
         preset = s.preset(self.method(arm))
-        encoders = self._json("encoders")["encoders"]
-        if preset.image_weights:
-            encoders["image"]["weights"] = preset.image_weights
+        encoders = {
+            key: value for key, value in self._json("encoders")["encoders"].items() if key != "shapes"
+        }
+        encoders["image"]["weights"] = self.image_weights(arm)
         if not method.text:
             del encoders["text"]
         objective = s.objective(self.method(arm), self.variants().get(arm))
@@ -328,10 +351,26 @@ class Plan:
             "objective": {key: value for key, value in objective.items() if key not in later},
         }
 
+    def _audit(self) -> dict[str, Any]:
+        return {
+            "scheme": self.scheme,
+            "sources": self.sources(),
+            "seeds": self.settings.downstream.seeds,
+            "siim_subset_of": self.settings.splits.siim_subset_of,
+            "near_duplicates": self.settings.audit.near_duplicates,
+        }
+
+    def _gate(self, scheme: str) -> dict[str, Any]:
+        return {"accept": self._json("audit")["audit"]["accept"]}
+
+    def _shape_weights(self) -> dict[str, Any]:
+        e = self._json("encoders")["encoders"]
+        return {"arch": e["image"]["arch"], "size": self.settings.images.size, **e["shapes"]}
+
     def _export_trunk(self, trunk: str) -> dict[str, Any]:
-        initial = self.settings.downstream.imagenet_weights if trunk == "imagenet" else "random"
-        seed = int(trunk.removeprefix("random-seed")) if trunk.startswith("random") else 0
-        return {"arch": self.settings.encoders.image.arch, "initial": initial, "seed": seed}
+        arm, _, seed = trunk.partition("-seed")
+        initial = "random" if self.phases(arm) else self.image_weights(arm)
+        return {"arch": self.settings.encoders.image.arch, "initial": initial, "seed": int(seed or 0)}
 
     def _features(self) -> dict[str, Any]:
         c = self.settings.downstream.classification
