@@ -53,10 +53,12 @@ rule all:
     default_target: True
     input:
         P.report,
+        P.audit_page,
+        P.audit_runs,
         [endings(name) for name in PLAN.tables()],
         [f"{P.attention(arm, bool(S.synthetic))}.png" for arm in PLAN.readers() if "attention" in S.figures.kinds],
         [f"{P.tsne(arm)}.png" for arm in PLAN.arms() if "tsne" in S.figures.kinds],
-        [f"{P.cell(c.arm, c.pair, c.fraction, c.seed)}/metrics.json" for c in PLAN.cells()],
+        [f"{PLAN.cell_folder(cell)}/metrics.json" for cell in PLAN.cells()],
 
 
 onstart:

@@ -34,7 +34,7 @@ app.add_typer(figure_app, name="figure")
 
 TABLE_NAMES = (
     *("1", "2", "3", "4", "sensitivity", "retrieval", "zero_shot", "grounding"),
-    *("compute", "comparisons", "claims"),
+    *("leakage", "compute", "comparisons", "claims"),
 )
 Source = Literal["mimic_cxr", "chexpert", "rsna", "covidx", "siim", "object_cxr"]
 Profile = Annotated[str, typer.Option(help="Which profile of params.yaml.")]
@@ -236,6 +236,17 @@ def audit_profile(profile: Profile = "demo", settings: SettingsText = None) -> N
     _say(render(*audit(files, **values, out=Path(paths.audit))))
 
 
+@audit_app.command("runs")
+def audit_runs(profile: Profile = "demo", settings: SettingsText = None) -> None:
+    """Look for copied runs and learning rates that never did their work."""
+    from cmcgns.audit.command import render
+    from cmcgns.audit.runs import audit_runs as audit
+
+    paths = Paths(profile)
+    values = _settings(settings, profile, "audit_runs")
+    _say(render(*audit(paths.cell, **values, out=Path(paths.audit_runs))))
+
+
 @audit_app.command("gate")
 def audit_gate(scheme: Scheme = "audited", profile: Profile = "demo", settings: SettingsText = None) -> None:
     """Stop, unless every critical finding of a scheme was accepted with a reason."""
@@ -245,6 +256,31 @@ def audit_gate(scheme: Scheme = "audited", profile: Profile = "demo", settings: 
     values = _settings(settings, profile, "gate", scheme=scheme)
     notes = pass_gate(Path(paths.audit), scheme=scheme, out=Path(paths.gate(scheme)), **values)
     _say(f"scheme {scheme} passes, {len(notes)} critical findings accepted")
+
+
+@audit_app.command("page")
+def audit_page(profile: Profile = "demo", settings: SettingsText = None) -> None:
+    """Write the audit's page: verdicts, findings, facts and plots of the splits."""
+    from cmcgns.reporting.audit_page import write_audit_page
+
+    paths = Paths(profile)
+    values = _settings(settings, profile, "audit")
+    scheme = values["scheme"]
+    files = {
+        source: {
+            "split": Path(paths.split(source, scheme)),
+            "index": Path(paths.index(source)),
+            "ranks": {
+                seed: Path(paths.ranks(source, scheme, seed))
+                for seed in values["seeds"]
+                if source != "mimic_cxr"
+            },
+        }
+        for source in values["sources"]
+    }
+    out = Path(paths.audit_page)
+    write_audit_page(Path(paths.audit), Path(paths.gate(scheme)), files, out)
+    _say(str(out))
 
 
 # -- methods and training ------------------------------------------------------------------------------------------------------
@@ -351,6 +387,9 @@ def finetune(
     fraction: Annotated[int, typer.Option(help="Per cent of the training labels.")],
     seed: int = 0,
     scheme: Scheme = "audited",
+    for_leakage: Annotated[
+        bool, typer.Option(help="The scheme is another than the profile's: a run for the table of leakage.")
+    ] = False,
     profile: Profile = "demo",
     settings: SettingsText = None,
 ) -> None:
@@ -379,7 +418,7 @@ def finetune(
         seed=seed,
         files={name: Path(file) for name, file in files.items()},
         settings=_settings(settings, profile, "finetune", pair=pair, fraction=fraction),
-        out=Path(paths.cell(arm, pair, fraction, seed)),
+        out=Path(paths.cell(arm, pair, fraction, seed, scheme if for_leakage else "")),
     )
     _say(json.dumps(metrics))
 

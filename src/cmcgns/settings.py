@@ -159,6 +159,15 @@ class Audit(Section):
     near_duplicates: bool = Field(description="compare pixels, too: minutes for 300,000 images")
 
 
+class Leakage(Section):
+    """What leakage costs: the heads of some cells again under the other split schemes; no pair: not asked."""
+
+    arms: list[Literal[tuple(METHODS)]]
+    pairs: list[Literal[PAIRS]]
+    fractions: list[Literal[1, 10, 100]]
+    schemes: list[Literal["official", "paper", "audited"]]
+
+
 class Ablation(Section):
     """Table IV: variants of one method; a variant is what it changes in the objective."""
 
@@ -266,6 +275,7 @@ class Settings(Section):
     encoders: Encoders
     pretraining: Pretraining
     methods: dict[Literal[tuple(m for m in METHODS if METHODS[m].phases)], MethodSettings]
+    leakage: Leakage
     ablation: Ablation
     sensitivity: Sensitivity
     downstream: Downstream

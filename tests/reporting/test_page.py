@@ -21,6 +21,7 @@ def test_a_page_holds_its_tables_and_one_curve_for_a_shared_phase(tmp_path, monk
     paths = Paths("t")
     write_text(paths.table("1", "csv"), to_csv([CELL]))
     write_text(paths.table("1", "details.csv"), to_csv([]))
+    write_text(paths.table("1", "md"), "| Method |\n\nAccepted: A2 in RSNA, because <it is asked>\n")
     write_text(paths.table("claims", "csv"), "claim,empty,verdict\nC1,,<holds>\n")
     write_text("shared/history.csv", "epoch,train_loss,valid_loss\n1,2.0,3.0\n2,1.0,2.0\n")
     phases = [["cm_cgns", "stage1", "shared"], ["cm_cgns-cgns", "stage1", "shared"]]
@@ -30,6 +31,7 @@ def test_a_page_holds_its_tables_and_one_curve_for_a_shared_phase(tmp_path, monk
     assert "&lt;holds&gt;" in page and "<holds>" not in page
     assert ">empty<" not in page  # a column without a value
     assert page.count("<figure>") == 1
+    assert "Accepted: A2 in RSNA, because &lt;it is asked&gt;" in page
 
 
 @pytest.mark.parametrize(

@@ -29,35 +29,39 @@ def trunk(wc):
     return PLAN.trunk(wc.arm, wc.seed)
 
 
-for task in TABLES.values():
+# The table of leakage has runs of its own under the schemes that are not the profile's.
+SCHEMES = [""] + sorted({cell.other_scheme for cell in PLAN.cells()} - {""})
+
+for task, other in ((task, other) for task in TABLES.values() for other in SCHEMES):
 
     rule:
         name:
-            f"finetune_{task}"
+            f"finetune_{task}_{other}" if other else f"finetune_{task}"
         input:
             lambda wc: P.trunk(trunk(wc)),
             lambda wc, task=task: P.features(trunk(wc), wc.source) if task == "classification" and CACHED else [],
             P.store("{source}"),
             P.store_table("{source}"),
             P.index("{source}"),
-            P.split("{source}", PLAN.scheme),
-            P.ranks("{source}", PLAN.scheme, "{seed}"),
-            ancient(P.gate(PLAN.scheme)),
+            P.split("{source}", other or PLAN.scheme),
+            P.ranks("{source}", other or PLAN.scheme, "{seed}"),
+            ancient(P.gate(other or PLAN.scheme)),
         output:
-            P.cell("{arm}", f"{task}-{{source}}", "{fraction}", "{seed}") + "/predictions.parquet",
-            P.cell("{arm}", f"{task}-{{source}}", "{fraction}", "{seed}") + "/metrics.json",
+            P.cell("{arm}", f"{task}-{{source}}", "{fraction}", "{seed}", other) + "/predictions.parquet",
+            P.cell("{arm}", f"{task}-{{source}}", "{fraction}", "{seed}", other) + "/metrics.json",
         log:
-            f"{LOGS}/finetune/{{arm}}/{task}-{{source}}/{{fraction}}/seed-{{seed}}.log",
+            f"{LOGS}/{'leakage/' + other if other else 'finetune'}/{{arm}}/{task}-{{source}}/{{fraction}}/seed-{{seed}}.log",
         params:
             settings=lambda wc, task=task: PLAN.params(
                 "finetune", pair=f"{task}-{wc.source}", fraction=int(wc.fraction)
             ),
             code=PLAN.code(task),
             pair=f"{task}-{{source}}",
+            scheme=f"{other} --for-leakage" if other else PLAN.scheme,
         threads: S.downstream.threads
         resources:
             gpu=1,
         shell:
             "cmcgns finetune {params.pair} --arm {wildcards.arm} --fraction {wildcards.fraction}"
-            " --seed {wildcards.seed} --scheme {PLAN.scheme} --profile {S.profile}"
+            " --seed {wildcards.seed} --scheme {params.scheme} --profile {S.profile}"
             " --settings {params.settings:q} > {log} 2>&1"

@@ -30,7 +30,7 @@ for table_name in PLAN.tables():
 rule report:
     input:
         [P.table(name, "csv") for name in PLAN.tables()],
-        [P.table(name, "details.csv") for name in PLAN.cell_tables()],
+        [P.table(name, ending) for name in PLAN.cell_tables() for ending in ("details.csv", "md")],
         "src/cmcgns/reporting/templates/report.html.j2",
         sorted({f"{PLAN.phase(arm, phase)}/history.csv" for arm in PLAN.arms() for phase in PLAN.phases(arm)}),
     output:

@@ -50,6 +50,10 @@ def audit_profile(
         faults, known = checks.unmatched_files(rest, len(indexes[name]), source=name, key=keys[name])
         findings += faults
         facts += [*known, *unknown_groups(name, indexes[name], resolved.get("rsna", False))]
+    if pairs is None:
+        facts.append(
+            Fact("A13-near-duplicate", "", "", "pixels were not compared: audit.near_duplicates is off")
+        )
     for which in (scheme, *(other for other in SCHEMES if other != scheme)):
         splits: dict[str, pd.DataFrame] = {}
         for name, f in files.items():

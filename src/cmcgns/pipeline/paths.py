@@ -61,6 +61,14 @@ class Paths:
     def audit(self) -> str:
         return f"{self.results}/audit/audit.json"
 
+    @property
+    def audit_runs(self) -> str:
+        return f"{self.results}/audit/runs.json"
+
+    @property
+    def audit_page(self) -> str:
+        return f"{self.results}/audit/index.html"
+
     def gate(self, scheme: str) -> str:
         return f"{self.results}/audit/gate-{scheme}.json"
 
@@ -73,8 +81,12 @@ class Paths:
     def features(self, trunk: str, source: str) -> str:
         return f"{self.results}/features/{trunk}/{source}.npy"
 
-    def cell(self, method: str, pair: str, fraction: int | str, seed: int | str) -> str:
-        return f"{self.results}/finetune/{method}/{pair}/{fraction}/seed-{seed}"
+    def cell(
+        self, method: str, pair: str, fraction: int | str, seed: int | str, other_scheme: str = ""
+    ) -> str:
+        """The folder of a run; `other_scheme` if it is not under the profile's own."""
+        under = f"leakage/{other_scheme}" if other_scheme else "finetune"
+        return f"{self.results}/{under}/{method}/{pair}/{fraction}/seed-{seed}"
 
     def attention(self, arm: str, synthetic: bool) -> str:
         """Without ending. Films and sentences of real patients stay with the data."""

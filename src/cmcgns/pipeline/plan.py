@@ -32,6 +32,8 @@ MODULES = {
     "tokenize": ("cmcgns.reports.tokens",),
     "audit": ("cmcgns.audit.profile",),
     "gate": ("cmcgns.audit.gate",),
+    "audit_page": ("cmcgns.reporting.audit_page",),
+    "audit_runs": ("cmcgns.audit.runs",),
     "shape_weights": ("cmcgns.synthetic.shape_weights",),
     "pretrain": ("cmcgns.training.run",),
     "export_trunk": ("cmcgns.training.export",),
@@ -44,6 +46,7 @@ MODULES = {
     "table": ("cmcgns.reporting.tables",),
     "alignment": ("cmcgns.reporting.alignment_tables",),
     "compute": ("cmcgns.reporting.compute",),
+    "leakage": ("cmcgns.reporting.leakage",),
     "comparisons": ("cmcgns.reporting.comparisons",),
     "claims": ("cmcgns.reporting.claims",),
     "report": ("cmcgns.reporting.page",),
@@ -52,12 +55,16 @@ MODULES = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One fine-tuning run: a cell of a table under one seed. `arm` is a method, or a variant `<method>-<name>`."""
+    """One fine-tuning run: a cell of a table under one seed. `arm` is a method, or a variant `<method>-<name>`.
+
+    `other_scheme` names the split scheme of a run for the table of leakage, if it is not the profile's.
+    """
 
     arm: str
     pair: str
     fraction: int
     seed: int
+    other_scheme: str = ""
 
     @property
     def task(self) -> str:
@@ -103,19 +110,29 @@ class Plan:
         """The methods of the profile, then the variants."""
         d, s = self.settings.downstream, self.settings
         of = [section.of for section in (s.ablation, s.sensitivity) if section.pairs]
-        return list(dict.fromkeys([*d.methods, *of, *self.variants()]))
+        leaking = s.leakage.arms if s.leakage.pairs else []
+        return list(dict.fromkeys([*d.methods, *leaking, *of, *self.variants()]))
 
     def cells(self) -> Iterator[Cell]:
         """Every fine-tuning run of the profile, each once."""
-        d = self.settings.downstream
-        groups = (group for table in self.cell_tables() for group in self.groups(table))
-        for arm, pair, fraction in dict.fromkeys(groups):
-            for seed in d.seeds:
-                yield Cell(arm, pair, fraction, seed)
+        groups = [(group, "") for table in self.cell_tables() for group in self.groups(table)]
+        groups += [
+            (group, "" if scheme == self.scheme else scheme)
+            for scheme in self.leakage_schemes()
+            for group in self.groups("leakage")
+        ]
+        for group, other_scheme in dict.fromkeys(groups):
+            for seed in self.settings.downstream.seeds:
+                yield Cell(*group, seed, other_scheme)
+
+    def leakage_schemes(self) -> list[str]:
+        """The schemes that the table of leakage compares; `audited`, its reference, among them."""
+        return list(dict.fromkeys([*self.settings.leakage.schemes, "audited"]))
 
     def tables(self) -> list[str]:
         """Every table of the profile."""
         names = [*self.cell_tables(), *(self.settings.alignment.kinds if self.readers() else [])]
+        names += ["leakage"] if self.settings.leakage.pairs else []
         names += ["compute"] if any(self.phases(arm) for arm in self.arms()) else []
         methods = self.settings.downstream.methods
         return names + (["comparisons", "claims"] if "cm_cgns" in methods and len(methods) > 1 else [])
@@ -127,8 +144,16 @@ class Plan:
         if name == "compute":
             folders = {self.phase(arm, phase) for arm in self.arms() for phase in self.phases(arm)}
             return [f"{folder}/compute.json" for folder in sorted(folders)]
+        if name == "leakage":
+            wanted = [
+                Cell(*group, seed, "" if scheme == self.scheme else scheme)
+                for group in self.groups(name)
+                for scheme in self.leakage_schemes()
+                for seed in self.settings.downstream.seeds
+            ]
+            return [self.paths.audit] + [f"{self.cell_folder(cell)}/metrics.json" for cell in wanted]
         names = self.cell_tables() if name in ("comparisons", "claims") else [name]
-        more = []
+        more = [self.paths.gate(self.scheme)] if name in self.cell_tables() else []
         if name == "claims":
             values = self.slice("table", name=name)
             more = [values["comparisons"], *values["grounding"].values()]
@@ -164,10 +189,16 @@ class Plan:
                 d.fractions,
             )
             pairs = s.ablation.pairs
+        elif table == "leakage":
+            arms, pairs, fractions = s.leakage.arms, s.leakage.pairs, s.leakage.fractions
         else:
             arms = [*(arm for arm in self.variants() if "=" in arm), s.sensitivity.of]
             pairs, fractions = s.sensitivity.pairs, s.sensitivity.fractions
         return [(arm, pair, fraction) for arm in arms for pair in pairs for fraction in fractions]
+
+    def cell_folder(self, cell: Cell) -> str:
+        """Where a run's files lie."""
+        return self.paths.cell(cell.arm, cell.pair, cell.fraction, cell.seed, cell.other_scheme)
 
     def readers(self) -> list[str]:
         """The arms that read reports."""
@@ -360,8 +391,26 @@ class Plan:
             "near_duplicates": self.settings.audit.near_duplicates,
         }
 
+    def _audit_runs(self) -> dict[str, Any]:
+        groups = list(dict.fromkeys((c.arm, c.pair, c.fraction) for c in self.cells() if not c.other_scheme))
+        heads = {
+            f"{pair}-{fraction}": {
+                k: self.settings.head(pair, fraction)[k] for k in ("lr", "schedule", "max_epochs")
+            }
+            for _, pair, fraction in groups
+        }
+        phases = [
+            {"arm": arm, "phase": phase, "folder": self.phase(arm, phase)}
+            | {k: self.slice("pretrain", arm=arm, phase=phase)["training"][k] for k in ("lr", "schedule")}
+            for arm in self.arms()
+            for phase in self.phases(arm)
+            if self.owner(arm, phase) == arm
+        ]
+        seeds = self.settings.downstream.seeds
+        return {"groups": [list(group) for group in groups], "seeds": seeds, "heads": heads, "phases": phases}
+
     def _gate(self, scheme: str) -> dict[str, Any]:
-        return {"accept": self._json("audit")["audit"]["accept"]}
+        return {"accept": self._json("audit")["audit"]["accept"], "measured": scheme != self.scheme}
 
     def _shape_weights(self) -> dict[str, Any]:
         e = self._json("encoders")["encoders"]
@@ -421,6 +470,9 @@ class Plan:
             return {"metrics": {arm: self.paths.alignment(name, arm) for arm in self.readers()}}
         if name == "compute":
             return {"phases": self._report()["phases"]}
+        if name == "leakage":
+            cells, schemes = self.groups(name), self.leakage_schemes()
+            return {"cells": cells, "schemes": schemes, "seeds": seeds, "own": self.scheme}
         if name == "comparisons":
             return {"tables": {table: self.groups(table) for table in self.cell_tables()}, "seeds": seeds}
         if name == "claims":
@@ -431,10 +483,15 @@ class Plan:
                     for arm in self.readers()
                     if "grounding" in self.settings.alignment.kinds
                 },
-                "cells": [[c.arm, c.pair, c.fraction] for c in self.cells() if c.seed == seeds[0]],
+                "cells": [
+                    [c.arm, c.pair, c.fraction]
+                    for c in self.cells()
+                    if c.seed == seeds[0] and not c.other_scheme
+                ],
                 "seeds": seeds,
             }
-        return {"groups": self.groups(name) if name in self.cell_tables() else [], "seeds": seeds}
+        groups = self.groups(name) if name in self.cell_tables() else []
+        return {"groups": groups, "seeds": seeds, "gate": self.paths.gate(self.scheme)}
 
     def _attention(self, arm: str) -> dict[str, Any]:
         values = self._align("grounding", arm)

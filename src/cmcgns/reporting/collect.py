@@ -29,6 +29,10 @@ def write(name: str, paths: Paths, values: dict[str, Any]) -> None:
         from cmcgns.reporting.compute import write_compute
 
         write_compute(paths, **values)
+    elif name == "leakage":
+        from cmcgns.reporting.leakage import write_leakage
+
+        write_leakage(paths, **values)
     elif name == "comparisons":
         from cmcgns.reporting.comparisons import write_comparisons
 

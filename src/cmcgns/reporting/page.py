@@ -27,7 +27,9 @@ def write_page(paths: Paths, *, tables: list[str], others: list[str], phases: li
     for name in tables:
         cells = read_csv(Path(paths.table(name, "csv")))
         further = read_csv(Path(paths.table(name, "details.csv")))
-        found.append({"title": TITLES[name], "cells": cells, "further": further})
+        text = Path(paths.table(name, "md")).read_text(encoding="utf-8")
+        notes = [line for line in text.splitlines() if line.startswith("Accepted: ")]
+        found.append({"title": TITLES[name], "cells": cells, "further": further, "notes": notes})
     plain = []
     for name in others:
         header, *rows = csv.reader(Path(paths.table(name, "csv")).read_text(encoding="utf-8").splitlines())

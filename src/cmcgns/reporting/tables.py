@@ -25,6 +25,7 @@ TITLES = {
     "retrieval": "Image-report retrieval",
     "zero_shot": "Zero-shot classification of CheXpert",
     "grounding": "Phrase grounding",
+    "leakage": "What leakage costs",
     "compute": "Cost of the pre-training",
     "comparisons": "Every method against CM-CGNS",
     "claims": "The paper's claims",
@@ -85,19 +86,36 @@ Group = tuple[str, str, int]
 Runs = dict[Group, list[dict[str, Any]]]
 
 
-def write_table(name: str, paths: Paths, *, groups: Iterable[Group], seeds: list[int]) -> None:
+def write_table(
+    name: str, paths: Paths, *, groups: Iterable[Group], seeds: list[int], gate: str | None = None
+) -> None:
     """Write `<table>.csv`, `.md`, `.tex`, and the further metrics of the same runs as `<table>.details.csv`.
 
     Args:
         name: a key of `TITLES`.
         groups: (arm, pair, fraction) of the cells that were run.
+        gate: the audit's gate file; what was accepted there of these data sets is said below the table.
     """
-    runs = {tuple(group): _read_runs(paths, *group, seeds) for group in groups}
+    groups = [tuple(group) for group in groups]
+    notes = accepted(Path(gate), {pair.partition("-")[2] for _, pair, _ in groups}) if gate else []
+    runs = {group: _read_runs(paths, *group, seeds) for group in groups}
     cells = primary_cells(name, runs)
     write_text(paths.table(name, "csv"), to_csv(cells))
     write_text(paths.table(name, "details.csv"), to_csv(further_cells(name, runs)))
-    write_text(paths.table(name, "md"), to_markdown(cells))
-    write_text(paths.table(name, "tex"), to_latex(cells))
+    write_text(paths.table(name, "md"), to_markdown(cells) + "".join(f"\n{note}\n" for note in notes))
+    write_text(paths.table(name, "tex"), to_latex(cells) + "".join(f"% {note}\n" for note in notes))
+
+
+def accepted(gate: Path, sources: Iterable[str]) -> list[str]:
+    """A sentence for each critical finding of the audit that somebody let stand in these sources (or in pre-training)."""
+    wanted = {*sources, "mimic_cxr"}
+    return [
+        f"Accepted: {a['check']} in {DATASETS.get(a['source'], a['source'])}"
+        f" ({', '.join(filter(None, [a['task'], ' > '.join(filter(None, a['between']))]))}: "
+        f"{a['count']:,} of {a['total']:,} {a['unit']}), because {a['reason']}"
+        for a in read_json(gate)["accepted"]
+        if a["source"] in wanted
+    ]
 
 
 def arm_title(arm: str) -> str:

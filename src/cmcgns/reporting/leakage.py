@@ -1,0 +1,170 @@
+"""What leakage costs: the same heads under every split scheme, `leakage.csv` and `.md`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cmcgns.evaluation.statistics import compare, draw_weights, resampled_metric
+from cmcgns.files import read_json, read_parquet, write_text
+from cmcgns.pipeline.paths import Paths
+from cmcgns.reporting.comparisons import RESAMPLES
+from cmcgns.reporting.tables import DATASETS, METRICS, arm_title
+
+NOTE = (
+    "Metric in per cent, mean over seeds; 95 % interval from resampled patients and the spread of seeds. Difference: "
+    "against scheme audited on its own test images, which are others; its interval takes both errors as independent. "
+    "Leak: test images of which the image or its patient is also in training or validation, and all test images."
+)
+LEAKS = ("A1-image-overlap", "A2-group-overlap", "A3-mask-cut", "A13-near-duplicate")
+
+
+class Row(NamedTuple):
+    """One cell under one scheme; None where there is no value."""
+
+    dataset: str
+    task: str
+    metric: str
+    method: str
+    fraction: str
+    scheme: str
+    n_seeds: int
+    n_test: int
+    mean: float | None
+    low: float | None
+    high: float | None
+    difference: float | None
+    difference_low: float | None
+    difference_high: float | None
+    leaks: str
+
+
+def write_leakage(
+    paths: Paths,
+    *,
+    cells: Iterable[tuple[str, str, int]],
+    schemes: list[str],
+    seeds: list[int],
+    own: str,
+    resamples: int = 1000,
+) -> None:
+    """Write the table.
+
+    Args:
+        cells: (arm, pair, fraction).
+        schemes: those compared; `audited` is the reference.
+        own: the profile's scheme, whose cells lie where the other tables read them.
+        resamples: of the test set's patients.
+    """
+    findings = read_json(paths.audit)["findings"]
+    rows: list[Row] = []
+    for arm, pair, fraction in cells:
+        task, _, source = pair.partition("-")
+        found = {}
+        for scheme in schemes:
+            folders = [
+                paths.cell(arm, pair, fraction, seed, "" if scheme == own else scheme) for seed in seeds
+            ]
+            found[scheme] = _estimate([Path(folder) for folder in folders], RESAMPLES.get(task, resamples))
+        for scheme, (mean, low, high, images) in found.items():
+            rows.append(
+                Row(
+                    DATASETS[source],
+                    task,
+                    METRICS.get(pair, METRICS[task]),
+                    arm_title(arm),
+                    f"{fraction}%",
+                    scheme,
+                    len(seeds),
+                    images,
+                    *(mean, low, high),
+                    *_difference(found[scheme], found["audited"] if scheme != "audited" else None),
+                    leaks(findings, source, task, scheme),
+                )
+            )
+    write_text(paths.table("leakage", "csv"), to_csv(rows))
+    write_text(paths.table("leakage", "md"), to_markdown(rows))
+
+
+def leaks(findings: Iterable[Mapping[str, Any]], source: str, task: str, scheme: str) -> str:
+    """The critical leaks into the test part that the audit counted, such as `A2-group-overlap train 45 of 60`."""
+    return "; ".join(
+        f"{f['check']} {f['split_a'] or 'test'} {f['count']} of {f['total']}"
+        for f in findings
+        if f["severity"] == "critical" and f["check"] in LEAKS and f["unit"] == "images"
+        and (f["source"], f["scheme"], f["split_b"]) == (source, scheme, "test") and f["task"] in (task, "")
+    )  # fmt: skip
+
+
+def to_csv(rows: list[Row]) -> str:
+    """One line a row, points with two decimals."""
+    lines = [",".join(Row._fields)]
+    lines += [
+        ",".join("" if v is None else f"{v:.2f}" if isinstance(v, float) else str(v) for v in row)
+        for row in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def to_markdown(rows: list[Row]) -> str:
+    """A row a scheme; the note below."""
+    header = [
+        "Data set",
+        "Metric",
+        "Method",
+        "Labels",
+        "Scheme",
+        "Test images",
+        "Value",
+        "Against audited",
+        "Leak",
+    ]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for row in rows:
+        value = _interval(row.mean, row.low, row.high, "")
+        against = _interval(row.difference, row.difference_low, row.difference_high, "+")
+        cells = (
+            row.dataset,
+            row.metric,
+            row.method,
+            row.fraction,
+            row.scheme,
+            str(row.n_test),
+            value,
+            against,
+        )
+        lines.append("| " + " | ".join([*cells, row.leaks or "none found"]) + " |")
+    return "\n".join([*lines, "", NOTE, ""])
+
+
+def _interval(value: float | None, low: float | None, high: float | None, sign: str) -> str:
+    if value is None:
+        return "–"
+    return f"{value:{sign}.2f}" + ("" if low is None else f" [{low:{sign}.2f}, {high:{sign}.2f}]")
+
+
+Estimate = tuple[float | None, float | None, float | None, int]
+
+
+def _estimate(folders: list[Path], resamples: int) -> Estimate:
+    """Mean over the runs in per cent, its 95 % interval, and the number of test images."""
+    tables = [read_parquet(folder / "predictions.parquet") for folder in folders]
+    weights = draw_weights(tables[0]["group"], resamples)
+    values = np.stack([resampled_metric(table, weights) for table in tables])
+    found = compare(values, np.zeros_like(values), tables[0]["group"].nunique())
+    points = [None if x is None else 100 * x for x in (found.difference, found.low, found.high)]
+    return points[0], points[1], points[2], len(tables[0])
+
+
+def _difference(one: Estimate, audited: Estimate | None) -> tuple[float | None, float | None, float | None]:
+    if audited is None or one[0] is None or audited[0] is None:
+        return None, None, None
+    difference = one[0] - audited[0]
+    if one[2] is None or audited[2] is None:
+        return difference, None, None
+    reach = math.hypot(one[2] - one[0], audited[2] - audited[0])
+    return difference, difference - reach, difference + reach
