@@ -61,6 +61,13 @@ rule all:
         [f"{PLAN.cell_folder(cell)}/metrics.json" for cell in PLAN.cells()],
 
 
+# What every training reads: `cmcgns reproduce` makes it first, so that steps that give the old bytes rerun nothing after them.
+rule prepared:
+    input:
+        P.gate(PLAN.scheme),
+        P.tokens if any(METHODS[PLAN.method(arm)].text for arm in PLAN.arms()) else [],
+
+
 onstart:
     warm = os.path.join(tempfile.gettempdir(), f"cmcgns-warm-{os.getuid()}-{os.getpid()}.sock")
     os.environ["CMCGNS_WARM"] = warm

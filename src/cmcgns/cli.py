@@ -530,6 +530,23 @@ def table(
 
 
 @app.command()
+def verify(profile: Profile = "demo") -> None:
+    """Hash every output of a profile anew and hold it against the ledger; status 1 if one is not what a run wrote."""
+    from cmcgns.pipeline.ledger import read
+    from cmcgns.pipeline.ledger import verify as check
+
+    found = check(profile)
+    for what, files in found.items():
+        for file in files:
+            _say(f"{what}: {file}")
+    _say(
+        f"{len(read(profile))} outputs: " + ", ".join(f"{len(files)} {what}" for what, files in found.items())
+    )
+    if found["changed"] or found["missing"]:
+        raise typer.Exit(1)
+
+
+@app.command()
 def report(profile: Profile = "demo", settings: SettingsText = None) -> None:
     """Write the report page."""
     from cmcgns.reporting.page import write_page

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from cmcgns.errors import InputError
+from cmcgns.pipeline import ledger
 from cmcgns.pipeline.gpu import devices
 from cmcgns.pipeline.plan import Plan
 from cmcgns.reporting.tables import TITLES
@@ -47,15 +48,22 @@ def reproduce(profile: str, *, raw: Path | None, cores: int | None, dry_run: boo
             ) from None
         # Snakemake's own lock outlives a kill; ours does not, and while we hold it no other `reproduce` runs.
         _snakemake(profile, "--unlock", lock=lock, quiet=True)
+        for file in ledger.sync(profile).removed:
+            print(f"{file} is not what a run has written: removed, to be made again", flush=True)
         arguments = ["--cores", str(cores or "all")] + (["--dry-run"] if dry_run else [])
         if gpus := len(devices()):
             arguments += ["--resources", f"gpu={gpus}"]
-        code = _snakemake(profile, *arguments, lock=lock)
+        try:
+            # in two calls, because Snakemake runs what depends on a file that was made again in the same call even if
+            # its bytes are the old ones
+            code = 0 if dry_run else _snakemake(profile, *arguments, "--", "prepared", lock=lock)
+            code = code or _snakemake(profile, *arguments, lock=lock)
+        finally:
+            if not dry_run:
+                ledger.pack(profile)
     if code == 0 and not dry_run:
-        for name in (
-            "alignment",
-            "figures",
-        ):  # DVC wants every output to be there, even if nothing was asked of it
+        # DVC wants every output to be there, even if nothing was asked of it
+        for name in ("alignment", "figures", "leakage"):
             Path(plan.paths.results, name).mkdir(exist_ok=True)
         show(plan)
     return code

@@ -1,0 +1,165 @@
+"""The ledger of a profile: the sha256 of every output, and Snakemake's own record of how it was made.
+
+It lies with the results and travels with them. Snakemake keeps records in `.snakemake/metadata` and no hash of any output:
+in a fresh clone with pulled results it would run everything again, and it does not see a file that was changed behind its
+back. Before a run `sync` gives it back the records of the files that are there, and removes files that no run has left as
+they are; after it `pack` writes the ledger anew.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cmcgns.errors import InputError
+from cmcgns.files import read_json, write_json, write_text
+
+METADATA = Path(".snakemake/metadata")
+HASHES = Path(".snakemake/cmcgns-hashes.json")
+_PART = 254  # letters of a record's file name; Snakemake puts longer ones into folders that begin with @
+
+
+class Report(NamedTuple):
+    """What `sync` did, as paths: records given back; files removed because nothing that ran has left them so."""
+
+    restored: list[str]
+    removed: list[str]
+
+
+def ledger_path(profile: str) -> Path:
+    return Path(f"results/{profile}/ledger.jsonl")
+
+
+def pack(profile: str) -> int:
+    """Write the ledger of all outputs that Snakemake has a record of and that are there; returns their number."""
+    known = _Hashes()
+    lines = [
+        json.dumps({"target": target, "sha256": known.of(target), "record": record}, sort_keys=True)
+        for target, record in sorted(_records(profile))
+        if Path(target).is_file()
+    ]
+    known.save()
+    write_text(ledger_path(profile), "".join(line + "\n" for line in lines))
+    return len(lines)
+
+
+def sync(profile: str) -> Report:
+    """Make Snakemake's records and the files on disk agree with the ledger.
+
+    A file with the ledger's hash gets the ledger's record. Another file stays if Snakemake has made it since (its record is
+    not the ledger's), as after a killed run; otherwise it was changed by no run and is removed, so that it is made again.
+    """
+    known, restored, removed = _Hashes(), [], []
+    for entry in read(profile):
+        target = entry["target"]
+        if not Path(target).is_file():
+            continue
+        here = _read_record(target)
+        if known.of(target) == entry["sha256"]:
+            if here != entry["record"]:
+                write_json(_record_path(target), entry["record"])
+                restored.append(target)
+        elif here is None or here == entry["record"]:
+            Path(target).unlink()
+            removed.append(target)
+    known.save()
+    return Report(restored, removed)
+
+
+def verify(profile: str) -> dict[str, list[str]]:
+    """Hash every output anew: `changed`, `missing`, and `unknown`, outputs that Snakemake made since the ledger was written.
+
+    Raises:
+        InputError: there is no ledger.
+    """
+    entries = read(profile)
+    if not entries:
+        raise InputError("there is no ledger", file=ledger_path(profile), remedy="run `cmcgns reproduce`")
+    listed = {entry["target"] for entry in entries}
+    found: dict[str, list[str]] = {"changed": [], "missing": [], "unknown": []}
+    for entry in entries:
+        path = Path(entry["target"])
+        if not path.is_file():
+            found["missing"].append(entry["target"])
+        elif _sha256(path) != entry["sha256"]:
+            found["changed"].append(entry["target"])
+    found["unknown"] = sorted(
+        target for target, _ in _records(profile) if target not in listed and Path(target).is_file()
+    )
+    return found
+
+
+def read(profile: str) -> list[dict[str, Any]]:
+    """The entries `target, sha256, record`; none without a ledger.
+
+    Raises:
+        InputError: a line is no entry.
+    """
+    path = ledger_path(profile)
+    if not path.exists():
+        return []
+    entries = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            entry = json.loads(line)
+            entries.append({key: entry[key] for key in ("target", "sha256", "record")})
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                "not an entry of the ledger", file=path, row=number,
+                remedy="fetch the file again, or delete it: `cmcgns reproduce` then trusts what is on disk",
+            ) from None  # fmt: skip
+    return entries
+
+
+class _Hashes:
+    """sha256 by path, remembered between calls for files whose size and time of change are the same."""
+
+    def __init__(self) -> None:
+        try:
+            self.known: dict[str, list[Any]] = read_json(HASHES)
+        except InputError:
+            self.known = {}
+
+    def of(self, target: str) -> str:
+        state = Path(target).stat()
+        now = [state.st_size, state.st_mtime_ns, state.st_ctime_ns]
+        if self.known.get(target, [None])[:-1] != now:
+            self.known[target] = [*now, _sha256(Path(target))]
+        return self.known[target][-1]
+
+    def save(self) -> None:
+        write_json(HASHES, {target: value for target, value in self.known.items() if Path(target).exists()})
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _record_path(target: str) -> Path:
+    name = base64.urlsafe_b64encode(target.encode()).decode()
+    parts = [name[i : i + _PART] for i in range(0, len(name), _PART)]
+    return METADATA.joinpath(*("@" + part for part in parts[:-1]), parts[-1])
+
+
+def _read_record(target: str) -> Any:
+    path = _record_path(target)
+    return read_json(path) if path.is_file() else None
+
+
+def _records(profile: str) -> Iterator[tuple[str, Any]]:
+    """(target, record) of every record of this profile's outputs."""
+    for path in METADATA.rglob("*"):
+        if not path.is_file():
+            continue
+        name = "".join(part.removeprefix("@") for part in path.relative_to(METADATA).parts)
+        try:
+            target = base64.b64decode(name, altchars=b"-_", validate=True).decode()
+        except ValueError:
+            continue  # a temporary file of Snakemake's
+        if target.startswith((f"data/{profile}/", f"results/{profile}/")):
+            yield target, read_json(path)
