@@ -530,6 +530,22 @@ def table(
 
 
 @app.command()
+def trace(
+    what: Annotated[
+        str, typer.Argument(help="A cell, 'table1 / CheXpert / 1% / CM-CGNS', or a file that a run made.")
+    ],
+    profile: Profile = "demo",
+    json_output: Annotated[bool, typer.Option("--json", help="W3C PROV-JSON.")] = False,
+) -> None:
+    """Follow a number down to the hashes of raw files: jobs, settings, code and inputs on the way."""
+    from cmcgns.pipeline.plan import Plan
+    from cmcgns.pipeline.trace import as_prov, as_text, runs_of
+
+    targets = [what] if what.startswith(("data/", "results/")) else runs_of(Plan.load(profile), what)
+    _say(json.dumps(as_prov(profile, targets), indent=1) if json_output else as_text(profile, targets))
+
+
+@app.command()
 def verify(profile: Profile = "demo") -> None:
     """Hash every output of a profile anew and hold it against the ledger; status 1 if one is not what a run wrote."""
     from cmcgns.pipeline.ledger import read
