@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +106,7 @@ def pairs(n: int = 14, seed: int = 0) -> data.Pairs:
     )
 
 
-def train(out: Path, objective: Objective | None = None, progress=lambda text: None, train=None, **changes):
+def train(out: Path, objective: Objective | None = None, progress=lambda text: None, train=None, asked=(), **changes):
     objective = objective or Toy()
     history = loop.train_phase(
         objective,
@@ -118,6 +120,7 @@ def train(out: Path, objective: Objective | None = None, progress=lambda text: N
         out=out,
         identity="x",
         progress=progress,
+        asked=asked,
     )
     return objective, history
 
@@ -190,6 +193,31 @@ def test_a_run_killed_after_any_step_continues_to_the_same_bytes(tmp_path, monke
     if epoch or batch:
         assert said[0] == f"stage1: resumed at epoch {epoch + 1}, batch {batch}"
     assert same(tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("stop_at", [1, 3, 5])
+def test_a_run_asked_to_stop_saves_and_continues_to_the_same_bytes(tmp_path, monkeypatch, stop_at, number):
+    train(tmp_path / "whole")
+    real, calls = loop.total_loss, 0
+
+    def total_loss(terms, weights):
+        nonlocal calls
+        calls += torch.is_grad_enabled()
+        if calls == stop_at and torch.is_grad_enabled():
+            os.kill(os.getpid(), number)
+        return real(terms, weights)
+
+    handler = signal.getsignal(number)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped, loop.stop_requests() as asked:
+        patch.setattr(loop, "total_loss", total_loss)
+        train(tmp_path / "cut", asked=asked)
+    assert stopped.value.code == 128 + number and signal.getsignal(number) is handler
+    said = []
+    train(tmp_path / "cut", progress=said.append)
+    epoch, batch = divmod(stop_at, 3)
+    assert said[0] == f"stage1: resumed at epoch {epoch + 1}, batch {batch}"
+    assert same(tmp_path / "cut", tmp_path / "whole")
 
 
 def test_memory_has_changed_in_training_and_is_in_the_weights(tmp_path):

@@ -129,8 +129,8 @@ def _child(request: dict[str, Any], descriptors: list[int]) -> None:
 
 
 def _reap(pid: int) -> int:
-    """Wait for a job that was told to stop; after ten seconds it is killed."""
-    deadline = time.monotonic() + 10
+    """Wait for a job that was told to stop, which saves first if it is a training; after a minute it is killed."""
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         done, _ = os.waitpid(pid, os.WNOHANG)
         if done:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,7 @@ def train_phase(
     devices: int = 1,
     checkpoint_minutes: float = 10,
     progress: Callable[[str], None] = print,
+    asked: Sequence[int] = (),
 ) -> list[dict[str, float]]:
     """Train one phase; write `best.safetensors`, `last.safetensors`, `history.csv` and `compute.json` into `out`.
 
@@ -79,6 +82,7 @@ def train_phase(
         training: the section `training.<phase>` of the settings.
         identity: a text that names code, data and settings; a checkpoint of another identity is not resumed.
         progress: called with a line of text after every validation.
+        asked: of `stop_requests`: as soon as it has an entry, the run saves and ends the process.
 
     Returns:
         One row an epoch: mean training and validation loss terms, learning rate.
@@ -172,9 +176,10 @@ def train_phase(
             state.pairs += len(batch.images) * fabric.world_size
             state.seconds[-1] += lap()
             timed = since - saved_at > 60 * checkpoint_minutes
-            if closes and timed and state.batch < per_epoch:  # the end of an epoch has its own
+            if closes and (timed or asked) and state.batch < per_epoch:  # the end of an epoch has its own
                 checkpoint()
                 saved_at = time.monotonic()
+                _stop(asked, say)
         row = {"epoch": state.epoch + 1, "lr": lr}
         _check_finite(state.sums, f"up to {CHECK_EVERY} steps before the end of epoch {state.epoch + 1}")
         row |= {f"train_{name}": float(value) / state.batch for name, value in state.sums.items()}
@@ -189,6 +194,8 @@ def train_phase(
         state.best = min(state.best, row["valid_loss"])
         state.epoch, state.batch, state.sums = state.epoch + 1, 0, {}
         checkpoint()
+        if state.epoch < epochs:
+            _stop(asked, say)
         lap()
         saved_at = since
     if fabric.is_global_zero:
@@ -201,6 +208,30 @@ def train_phase(
         running_best.replace(out / "best.safetensors")
         (out / "resume.pt").unlink()
     return state.history
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """A list that inside the block gets the number of each SIGTERM and SIGUSR1 that arrives: a scheduler's wish to have the
+    device back. To be called in the main thread.
+    """
+    asked: list[int] = []
+    before = {
+        number: signal.signal(number, lambda arrived, _: asked.append(arrived))
+        for number in (signal.SIGTERM, signal.SIGUSR1)
+    }
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(asked: Sequence[int], say: Callable[[str], None]) -> None:
+    """End the process, if it was asked to, with the status that says by which signal."""
+    if asked:
+        say(f"stopped by signal {asked[0]}, saved: the same command goes on from here")
+        raise SystemExit(128 + asked[0])
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from typing import Any
 from cmcgns.files import canonical, read_meta, sha256_file
 from cmcgns.objectives.build import build_objective, load_weights
 from cmcgns.training.data import Demand, load_pairs
-from cmcgns.training.loop import train_phase
+from cmcgns.training.loop import stop_requests, train_phase
 
 
 def pretrain(
@@ -46,21 +46,23 @@ def pretrain(
         load_weights(objective, start)
     pairs = load_pairs(**{"tokens": None} | files, **settings["images"], subsets=("train", "valid"))
     progress(f"{arm} {phase}: {len(pairs['train'])} training and {len(pairs['valid'])} validation pairs")
-    train_phase(
-        objective,
-        pairs["train"],
-        pairs["valid"],
-        demand=Demand(objective.views, objective.text, settings["augmentation"]),
-        phase=phase,
-        training=settings["training"],
-        seed=general["seed"],
-        pairing=general["pairing"],
-        out=out,
-        identity=_identity(files if start is None else {**files, "start": start}, settings, code),
-        devices=general["devices"],
-        checkpoint_minutes=checkpoint_minutes,
-        progress=progress,
-    )
+    with stop_requests() as asked:
+        train_phase(
+            objective,
+            pairs["train"],
+            pairs["valid"],
+            demand=Demand(objective.views, objective.text, settings["augmentation"]),
+            phase=phase,
+            training=settings["training"],
+            seed=general["seed"],
+            pairing=general["pairing"],
+            out=out,
+            identity=_identity(files if start is None else {**files, "start": start}, settings, code),
+            devices=general["devices"],
+            checkpoint_minutes=checkpoint_minutes,
+            progress=progress,
+            asked=asked,
+        )
 
 
 def _identity(files: dict[str, Path], settings: dict[str, Any], code: str) -> str:
