@@ -90,11 +90,31 @@ def test_a_leaf_changes_the_slices_that_read_it_and_no_other(plan, tmp_path, key
 
 
 def test_the_runs_are_the_product_of_the_settings_and_the_ablation(plan):
-    cells = list(plan.cells())
+    every = list(plan.cells())
+    cells = [cell for cell in every if not cell.other_scheme]
     d = plan.settings.downstream
     product = len(d.methods) * len(d.pairs) * len(d.fractions) * len(d.seeds)
     # three variants on two pairs; the full method is a run of Tables I and III already
     assert len(cells) == len(set(cells)) == product + 3 * 2 * len(d.fractions) * len(d.seeds)
+    # the table of leakage: its cells again under the two other schemes
+    asked = plan.settings.leakage
+    size = len(asked.arms) * len(asked.pairs) * len(asked.fractions) * len(d.seeds)
+    assert len(every) - len(cells) == 2 * size
+    assert {cell.other_scheme for cell in every} == {"", "official", "paper"}
+
+
+def test_a_file_of_start_weights_is_an_input_and_a_name_is_none(plan, tmp_path):
+    assert plan.weight_files("cm_cgns") == plan.weight_files("imagenet") == plan.weight_files("random") == []
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree["methods"]["cm_cgns"]["presets"]["paper"]["image_weights"] = "shapes"
+    tree["downstream"]["imagenet_weights"] = "my/weights.pth"
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    other = Plan.load("paper", path)
+    assert other.weight_files("cm_cgns") == ["data/paper/weights/shapes.safetensors"]
+    assert other.weight_files("imagenet") == ["my/weights.pth"]
+    settings = other.slice("pretrain", arm="cm_cgns", phase="stage1")
+    assert settings["encoders"]["image"]["weights"] == "data/paper/weights/shapes.safetensors"
 
 
 def test_variants_share_the_phases_in_which_they_do_not_differ(plan):
