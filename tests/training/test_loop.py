@@ -106,7 +106,9 @@ def pairs(n: int = 14, seed: int = 0) -> data.Pairs:
     )
 
 
-def train(out: Path, objective: Objective | None = None, progress=lambda text: None, train=None, asked=(), **changes):
+def train(
+    out: Path, objective: Objective | None = None, progress=lambda text: None, train=None, asked=(), **changes
+):
     objective = objective or Toy()
     history = loop.train_phase(
         objective,
