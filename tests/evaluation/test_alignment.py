@@ -10,7 +10,7 @@ import pytest
 
 from cmcgns.errors import InputError
 from cmcgns.evaluation import alignment
-from cmcgns.evaluation.classification import CHEXPERT
+from cmcgns.evaluation.targets import CHEXPERT
 from cmcgns.evaluation.zero_shot import prompts
 from cmcgns.files import read_json, read_meta, write_parquet
 from cmcgns.objectives.build import build_objective, save_weights

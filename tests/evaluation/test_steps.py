@@ -8,9 +8,10 @@ import pytest
 
 from cmcgns.errors import InputError
 from cmcgns.evaluation.cell import hashed
-from cmcgns.evaluation.classification import CHEXPERT, measure, targets
+from cmcgns.evaluation.classification import measure
 from cmcgns.evaluation.detection import relative_boxes
 from cmcgns.evaluation.segmentation import box_mask, siim_mask
+from cmcgns.evaluation.targets import CHEXPERT, targets
 
 
 def test_uncertain_chexpert_labels_count_as_the_field_counts_them():

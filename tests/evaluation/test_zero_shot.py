@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cmcgns.evaluation.classification import CHEXPERT
+from cmcgns.evaluation.targets import CHEXPERT
 from cmcgns.evaluation.zero_shot import PROMPTS, class_scores, five_classes, prompts
 from cmcgns.reports.sentences import split_sentences
 from cmcgns.sources.vocabulary import CHEXPERT_LABELS

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from cmcgns.pipeline.plan import Plan
+from cmcgns.methods import METHODS
+from cmcgns.pipeline import fingerprint as fp
+from cmcgns.pipeline.plan import MODULES, Plan
 from cmcgns.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -183,3 +185,54 @@ def test_no_row_is_idle():
     for pattern, steps in EXPECTED:
         assert pattern in used, f"no leaf is {pattern}"
         assert used[pattern] == bool(steps), pattern
+
+
+HEADS = {"classification", "detection", "segmentation"}
+NUMBERS = {"table", "alignment", "compute", "comparisons", "claims", "leakage"}
+CODE = {  # a module, or all of a package: the steps that a change of it makes run again
+    "audit": {"audit", "audit_page", "audit_runs", "gate"},
+    "evaluation": {*HEADS, "features", "align", "figure", "comparisons", "leakage"},
+    "evaluation.detect": {"detection"},
+    "evaluation.segment": {"segmentation"},
+    "evaluation.probe": {"classification"},
+    "images.hashing": {"split", "audit"},
+    "losses": {"detection", "segmentation"},  # those of pre-training come with the method's file
+    "objectives": {"pretrain", "align", "figure"},
+    "reporting": {*NUMBERS, "audit_page", "figure", "report"},
+    "reporting.page": {"report"},
+    "reporting.figures": {"figure"},
+    "synthetic": {"synthesize", "shape_weights"},
+    "training": {"pretrain", "export_trunk"},
+    "training.loop": {"pretrain"},
+}
+
+
+@pytest.mark.parametrize("part", CODE)
+def test_code_reaches_its_steps_and_no_other(part):
+    name = f"cmcgns.{part}"
+    reached = {
+        step
+        for step, modules in MODULES.items()
+        if any(found == name or found.startswith(f"{name}.") for found in fp.closure(*modules))
+    }
+    assert reached == CODE[part]
+
+
+@pytest.mark.parametrize(
+    ("module", "arms"),
+    [
+        ("objectives.moco", {"moco", "moco_v2"}),
+        ("objectives.clip", {"clip"}),
+        ("losses.bml", {"cm_cgns"}),
+        ("losses.gloria", {"gloria"}),
+        ("models.kmeans", {"cm_cgns"}),
+    ],
+)
+def test_a_method_s_file_reaches_its_arms_and_no_other(module, arms):
+    reached = set()
+    for arm in METHODS:
+        if PLAN.phases(arm):
+            file = f"cmcgns.objectives.{METHODS[arm].objective.split('.')[0]}"
+            if f"cmcgns.{module}" in fp.closure(*MODULES["pretrain"], file):
+                reached.add(arm)
+    assert reached == arms

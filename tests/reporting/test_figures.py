@@ -10,7 +10,7 @@ import pytest
 from matplotlib.image import AxesImage
 
 from cmcgns.evaluation.alignment import Model
-from cmcgns.evaluation.classification import CHEXPERT
+from cmcgns.evaluation.targets import CHEXPERT
 from cmcgns.files import read_json, write_parquet
 from cmcgns.reporting import figures
 from cmcgns.sources.vocabulary import CHEXPERT_LABELS

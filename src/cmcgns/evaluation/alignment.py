@@ -18,7 +18,6 @@ import torch
 
 from cmcgns.errors import InputError
 from cmcgns.evaluation.cell import prepare
-from cmcgns.evaluation.classification import CHEXPERT, targets
 from cmcgns.evaluation.grounding import (
     box_mask,
     centre_map,
@@ -30,6 +29,7 @@ from cmcgns.evaluation.grounding import (
 from cmcgns.evaluation.metrics import class_auroc, macro_auroc, weighted_mean
 from cmcgns.evaluation.phrases import load_phrases
 from cmcgns.evaluation.retrieval import chance_scores, retrieval_scores
+from cmcgns.evaluation.targets import CHEXPERT, targets
 from cmcgns.evaluation.zero_shot import class_scores, five_classes, prompts
 from cmcgns.files import read_meta, read_parquet, write_json
 from cmcgns.images import transforms

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from cmcgns.evaluation.classification import CHEXPERT
+from cmcgns.evaluation.targets import CHEXPERT
 from cmcgns.splits.schemes import draw_5x200
 
 # Class -> sentences that state it and sentences that deny it, in the form the reports are stored in: lower case, no

@@ -19,10 +19,10 @@ from matplotlib.patches import Rectangle
 from cmcgns.errors import InputError
 from cmcgns.evaluation.alignment import Model, select_phrases, split_images, squares
 from cmcgns.evaluation.cell import prepare
-from cmcgns.evaluation.classification import CHEXPERT
 from cmcgns.evaluation.grounding import field_of_view, to_store, upsample
 from cmcgns.evaluation.phrases import choose, said_phrases
 from cmcgns.evaluation.separation import separation
+from cmcgns.evaluation.targets import CHEXPERT
 from cmcgns.evaluation.zero_shot import five_classes
 from cmcgns.files import atomic, read_parquet, write_json
 from cmcgns.images.store import ImageStore
