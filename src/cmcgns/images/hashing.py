@@ -19,7 +19,7 @@ from cmcgns.images.place import Placement, resize_area
 
 SIDE = 32  # px of a code
 ALIKE = 0.7  # cosine of a candidate pair; benchmarks/near_duplicates.py shows what it loses
-ALL_PAIRS = 512  # fewer images: every pair is a candidate, they are too few for statistics
+ALL_PAIRS = 128  # fewer images: every pair is a candidate, they are too few for statistics
 CELL = 256  # images in a cell, on average
 NEAREST = 4  # cells that a film is compared with
 _FLAT = 24  # grey levels: a border line that spans no more is padding or bare film, compressed
