@@ -8,7 +8,7 @@ import pytest
 
 from cmcgns.errors import InputError
 from cmcgns.files import read_meta, read_parquet, sha256_file, write_parquet
-from cmcgns.splits.write import hash_ids, write_ranks, write_split
+from cmcgns.splits.write import hash_ids, link, write_ranks, write_split
 
 
 def write_index(folder, n=60, official="", **columns):
@@ -148,3 +148,11 @@ def test_official_siim_keeps_the_masks_of_a_split_through_the_files(tmp_path):
     ranks = read_parquet(tmp_path / "r.parquet")
     positive = ranks["image_id"].str[1:].astype(int) >= 40
     assert positive.sum() == table.query("split == 'train' and image_id >= 'i040'").shape[0]
+
+
+def test_groups_that_share_a_film_become_one():
+    groups = pd.Series(["b", "b", "a", "c", "d", "e", "f"])
+    films = pd.Series(["1", "2", "2", "3", "3", None, "9"])
+    assert link(groups, films).tolist() == ["a", "a", "a", "c", "c", "e", "f"]
+    chain = link(pd.Series(["z", "y", "y", "x", "x", "w"]), pd.Series(["1", "1", "2", "2", "3", "3"]))
+    assert set(chain) == {"w"}

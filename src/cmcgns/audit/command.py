@@ -91,7 +91,8 @@ def render(findings: Sequence[Finding], facts: Sequence[Fact]) -> str:
     ]
     notes = [fact for fact in facts if not fact.values]
     lines += [
-        f"note: {': '.join(filter(None, [f'{fact.source} {fact.scheme}'.strip(), fact.statement]))}" for fact in notes
+        f"note: {': '.join(filter(None, [f'{fact.source} {fact.scheme}'.strip(), fact.statement]))}"
+        for fact in notes
     ]
     counts = ", ".join(f"{sum(f.severity == s for f in findings)} {s}" for s in SEVERITIES[:2])
     return "\n".join([*lines, f"{len(findings)} findings: {counts}"])

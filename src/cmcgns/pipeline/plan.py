@@ -18,8 +18,9 @@ from cmcgns.settings import Settings, load
 
 TABLES = {"1": "classification", "2": "detection", "3": "segmentation"}
 
-# Sources that tell no patients (RSNA: without the public map), so that scheme audited looks at their pixels.
-FILM_GROUPS = ("rsna", "siim", "object_cxr")
+# Sources that tell no patients (RSNA: without the public map) or have films under several names (COVIDx), so that scheme
+# audited looks at their pixels.
+FILM_GROUPS = ("rsna", "covidx", "siim", "object_cxr")
 KINDS = ("retrieval", "zero_shot", "grounding")
 
 # The code of a step: its modules; what they import in the package counts too.

@@ -37,8 +37,8 @@ def write_split(
         out: the split table to write.
         store_table: the store's table; when given, only images that are good in the store are used, and it
             fills in the view where the index has none.
-        store: the store's pixels; with them, scheme audited keeps images of one film together where the source tells
-            no patients.
+        store: the store's pixels; with them, scheme audited keeps images of one film together, whatever patients the
+            source names.
         reports: the report table; when given (mimic_cxr), only images whose study keeps its report are used.
 
     Returns:
@@ -55,9 +55,10 @@ def write_split(
         frame["view"] = frame["view"].where(
             frame["view"] != "", frame["image_id"].map(stored["view"]).fillna("")
         )
-    if scheme == "audited" and store is not None and (frame["group_id"] == frame["image_id"]).all():
-        groups = film_groups(ImageStore(store, store_table))
-        frame["group_id"] = frame["image_id"].map(groups).fillna(frame["image_id"])
+    if scheme == "audited" and store is not None:
+        frame["group_id"] = link(
+            frame["group_id"], frame["image_id"].map(film_groups(ImageStore(store, store_table)))
+        )
     parts = {
         task: make_split(source, frame, task, scheme, seed=seed, usable=usable, options=options)
         for task in tasks
@@ -94,6 +95,28 @@ def write_ranks(
     }
     write_parquet(pd.concat(parts.values(), ignore_index=True), out, meta)
     return meta
+
+
+def link(groups: pd.Series, films: pd.Series) -> pd.Series:
+    """Groups that share a film become one, which has the first of their names; a missing film links nothing.
+
+    Args:
+        groups, films: (n,) of the same images.
+    """
+    found = pd.DataFrame({"group": groups, "film": films}).dropna().drop_duplicates()
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while parent.setdefault(name, name) != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    for _, names in found.groupby("film")["group"]:
+        first, *others = sorted({root(name) for name in names})
+        for other in others:
+            parent[other] = first
+    return groups.map(root)
 
 
 def hash_ids(ids: Iterable[str]) -> str:
