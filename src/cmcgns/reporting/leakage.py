@@ -157,6 +157,8 @@ def _estimate(folders: list[Path], resamples: int) -> Estimate:
     values = np.stack([resampled_metric(table, weights) for table in tables])
     found = compare(values, np.zeros_like(values), tables[0]["group"].nunique())
     points = [None if x is None else 100 * x for x in (found.difference, found.low, found.high)]
+    if points[1] is not None:  # of three seeds the t distribution reaches beyond what the metric can be
+        points[1:] = max(0.0, points[1]), min(100.0, points[2])
     return points[0], points[1], points[2], len(tables[0])
 
 
@@ -166,5 +168,6 @@ def _difference(one: Estimate, audited: Estimate | None) -> tuple[float | None, 
     difference = one[0] - audited[0]
     if one[2] is None or audited[2] is None:
         return difference, None, None
-    reach = math.hypot(one[2] - one[0], audited[2] - audited[0])
-    return difference, difference - reach, difference + reach
+    below = math.hypot(one[0] - one[1], audited[2] - audited[0])
+    above = math.hypot(one[2] - one[0], audited[0] - audited[1])
+    return difference, difference - below, difference + above
