@@ -17,6 +17,9 @@ try:
     PLAN = Plan.load(config.get("profile", "demo"))
     LABELS = {} if PLAN.settings.synthetic else {source: PLAN.label_files(source) for source in PLAN.sources()}
     REPORTS = [] if PLAN.settings.synthetic else PLAN.report_files()
+    for weights in {file for arm in PLAN.arms() for file in PLAN.weight_files(arm)} - {PLAN.paths.shape_weights}:
+        if not os.path.isfile(weights):
+            raise InputError("the weights file does not exist", file=weights, remedy="correct its name in params.yaml")
 except InputError as error:
     sys.exit(f"cmcgns: {error}")
 P = PLAN.paths
