@@ -56,6 +56,7 @@ rule all:
     default_target: True
     input:
         P.report,
+        P.summary,
         P.audit_page,
         P.audit_runs,
         [endings(name) for name in PLAN.tables()],

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from cmcgns.evaluation.alignment import Model
 from cmcgns.evaluation.zero_shot import prompts
-from cmcgns.files import write_parquet
 from cmcgns.images.place import letterbox
 from cmcgns.objectives.base import Batch, Objective
+from cmcgns.parquet import write_parquet
 from cmcgns.reports.tokens import tokenize_reports
 from cmcgns.sources.vocabulary import CHEXPERT_LABELS
 

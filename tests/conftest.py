@@ -9,15 +9,24 @@ from types import ModuleType
 import pytest
 
 
-@pytest.fixture(scope="session")
-def alignment_world() -> ModuleType:
-    """The module `alignment_world.py` beside this file."""
-    spec = importlib.util.spec_from_file_location(
-        "alignment_world", Path(__file__).with_name("alignment_world.py")
-    )
+def beside(name: str) -> ModuleType:
+    """A module that lies beside this file."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def alignment_world() -> ModuleType:
+    """A world of films whose pixels say what their reports say."""
+    return beside("alignment_world")
+
+
+@pytest.fixture(scope="session")
+def stand_in() -> ModuleType:
+    """The real graph with steps that cost nothing."""
+    return beside("stand_in")
 
 
 @pytest.fixture(scope="session")

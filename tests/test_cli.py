@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cmcgns.cli import run
-from cmcgns.files import read_parquet
 from cmcgns.methods import METHODS
+from cmcgns.parquet import read_parquet
 
 ROOT = Path(__file__).parents[1]
 SIIM = "ImageId, EncodedPixels\n1.2.3, 10 2 5 3\n1.2.4, -1\n"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from cmcgns.evaluation import classification, detection, segmentation
-from cmcgns.files import read_parquet
 from cmcgns.images.store import build_store
+from cmcgns.parquet import read_parquet
 from cmcgns.pipeline.plan import Plan
 from cmcgns.reports.extract import extract
 from cmcgns.sources.doctor import examine

@@ -530,6 +530,17 @@ def table(
 
 
 @app.command()
+def summary(profile: Profile = "demo", settings: SettingsText = None) -> None:
+    """Write the numbers of all tables as one JSON document, for `dvc metrics`."""
+    from cmcgns.reporting.summary import write_summary
+
+    paths = Paths(profile)
+    tables = _settings(settings, profile, "summary")["tables"]
+    write_summary([Path(table) for table in tables], Path(paths.audit), Path(paths.summary))
+    _say(paths.summary)
+
+
+@app.command()
 def trace(
     what: Annotated[
         str, typer.Argument(help="A cell, 'table1 / CheXpert / 1% / CM-CGNS', or a file that a run made.")
@@ -558,7 +569,7 @@ def verify(profile: Profile = "demo") -> None:
     _say(
         f"{len(read(profile))} outputs: " + ", ".join(f"{len(files)} {what}" for what, files in found.items())
     )
-    if found["changed"] or found["missing"]:
+    if found["changed"] or found["missing"] or found["foreign"]:
         raise typer.Exit(1)
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from cmcgns.audit.profile import audit_profile
-from cmcgns.files import read_meta, read_parquet, write_parquet
 from cmcgns.images.store import build_store
+from cmcgns.parquet import read_meta, read_parquet, write_parquet
 from cmcgns.sources import source as module_of
 from cmcgns.sources.index import build_index
 from cmcgns.splits.write import write_ranks, write_split

@@ -12,8 +12,9 @@ from cmcgns.errors import InputError
 from cmcgns.evaluation import alignment
 from cmcgns.evaluation.targets import CHEXPERT
 from cmcgns.evaluation.zero_shot import prompts
-from cmcgns.files import read_json, read_meta, write_parquet
+from cmcgns.files import read_json
 from cmcgns.objectives.build import build_objective, save_weights
+from cmcgns.parquet import read_meta, write_parquet
 
 
 @pytest.fixture(scope="module")

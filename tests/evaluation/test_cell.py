@@ -5,8 +5,8 @@ import pandas as pd
 
 from cmcgns.evaluation.cell import load_images, positions
 from cmcgns.evaluation.segmentation import load_masks
-from cmcgns.files import write_parquet
 from cmcgns.images.place import letterbox
+from cmcgns.parquet import write_parquet
 
 FIRST, SECOND = "0 524288", "524288 524288"  # the left and the right half of a 1024 px film
 

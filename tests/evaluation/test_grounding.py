@@ -19,10 +19,10 @@ from cmcgns.evaluation.grounding import (
     to_store,
     upsample,
 )
-from cmcgns.files import write_parquet
 from cmcgns.images.place import letterbox
 from cmcgns.images.store import ImageStore
 from cmcgns.images.transforms import center_crop
+from cmcgns.parquet import write_parquet
 
 
 @pytest.mark.parametrize("resize", ["pad256_crop224", "direct224"])

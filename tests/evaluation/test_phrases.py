@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cmcgns.evaluation.phrases import choose, load_phrases, said_phrases, synthetic_phrases
-from cmcgns.files import write_parquet
+from cmcgns.parquet import write_parquet
 
 SENTENCES = [  # study, order, state, label, findings, sentence
     ("s1", 0, "negative", "Edema", [], "No pulmonary edema."),

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from cmcgns.errors import InputError
-from cmcgns.files import read_meta, read_parquet, write_parquet
 from cmcgns.images.place import letterbox, resize_area
 from cmcgns.images.store import ImageStore, build_store
+from cmcgns.parquet import read_meta, read_parquet, write_parquet
 
 
 def make_raw(folder, n=6, bad=(), laterals=()):

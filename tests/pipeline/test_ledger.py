@@ -49,8 +49,8 @@ def test_a_record_lies_where_snakemake_looks_for_it(done):
 
 
 def test_nothing_changed_nothing_done(done):
-    assert ledger.sync("t") == ([], [])
-    assert ledger.verify("t") == {"changed": [], "missing": [], "unknown": []}
+    assert ledger.sync("t") == ([], [], [])
+    assert ledger.verify("t") == {"changed": [], "missing": [], "foreign": [], "unknown": []}
 
 
 def test_a_clone_with_the_results_gets_its_records_back_whatever_the_times(done):
@@ -78,15 +78,25 @@ def test_a_changed_file_in_a_clone_is_removed_too(done):
 def test_what_a_killed_run_made_since_is_kept(done):
     Path(NAMES[1]).write_text("newer")
     record(NAMES[1], "second")
-    assert ledger.sync("t") == ([], []) and Path(NAMES[1]).read_text() == "newer"
+    assert ledger.sync("t") == ([], [], []) and Path(NAMES[1]).read_text() == "newer"
     Path("results/t/new.csv").write_text("new")
     record("results/t/new.csv", "second")
     assert ledger.verify("t")["unknown"] == ["results/t/new.csv"]
 
 
+def test_a_file_that_no_run_made_is_taken_away(done):
+    planted, going_on = Path("results/t/tables/table2.csv"), Path("results/t/pretrain/clip/stage1/resume.pt")
+    for path in (planted, going_on):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("copied from elsewhere")
+    assert ledger.verify("t")["foreign"] == [str(planted)]
+    assert ledger.sync("t").foreign == [str(planted)]
+    assert not planted.exists() and going_on.exists() and (ledger.FOREIGN / planted).exists()
+
+
 def test_a_missing_file_is_told_and_left_to_snakemake(done):
     Path(NAMES[0]).unlink()
-    assert ledger.sync("t") == ([], [])
+    assert ledger.sync("t") == ([], [], [])
     assert ledger.verify("t")["missing"] == [NAMES[0]]
 
 
@@ -99,6 +109,6 @@ def test_a_broken_ledger_is_named(done):
 
 def test_without_a_ledger_there_is_nothing_to_verify(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert ledger.sync("t") == ([], [])
+    assert ledger.sync("t") == ([], [], [])
     with pytest.raises(InputError, match="no ledger"):
         ledger.verify("t")

@@ -162,12 +162,12 @@ def test_every_step_s_code_exists_and_data_steps_do_not_see_the_training():
 def test_the_fingerprint_ignores_comments_and_docstrings_but_not_code(tmp_path, monkeypatch):
     package = tmp_path / "cmcgns"
     shutil.copytree(fp.ROOT / "splits", package / "splits")
-    for name in ("__init__", "errors", "files", "randomness"):
+    for name in ("__init__", "errors", "files", "parquet", "randomness"):
         shutil.copy(fp.ROOT / f"{name}.py", package / f"{name}.py")
     monkeypatch.setattr(fp, "ROOT", package)
 
     def now() -> str:
-        for cached in (fp.fingerprint, fp._tree, fp._imports, fp._normal):
+        for cached in (fp.fingerprint, fp._imports, fp._read, fp._known):
             cached.cache_clear()
         return fp.fingerprint("cmcgns.splits.subsets")
 
@@ -182,5 +182,5 @@ def test_the_fingerprint_ignores_comments_and_docstrings_but_not_code(tmp_path, 
         assert now() != first
     finally:
         monkeypatch.undo()
-        for cached in (fp.fingerprint, fp._tree, fp._imports, fp._normal):
+        for cached in (fp.fingerprint, fp._imports, fp._read, fp._known):
             cached.cache_clear()

@@ -12,7 +12,8 @@ import pytest
 from cmcgns.audit.balance import targets
 from cmcgns.audit.findings import Fact, Finding, hash_examples, to_document
 from cmcgns.errors import InputError
-from cmcgns.files import write_json, write_parquet
+from cmcgns.files import write_json
+from cmcgns.parquet import write_parquet
 from cmcgns.reporting.audit_page import (
     CHECKS,
     class_shares,

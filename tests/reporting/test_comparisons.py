@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from cmcgns.errors import InputError
-from cmcgns.files import write_parquet
+from cmcgns.parquet import write_parquet
 from cmcgns.pipeline.paths import Paths
 from cmcgns.reporting.comparisons import to_csv, write_comparisons
 

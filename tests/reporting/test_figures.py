@@ -11,7 +11,8 @@ from matplotlib.image import AxesImage
 
 from cmcgns.evaluation.alignment import Model
 from cmcgns.evaluation.targets import CHEXPERT
-from cmcgns.files import read_json, write_parquet
+from cmcgns.files import read_json
+from cmcgns.parquet import write_parquet
 from cmcgns.reporting import figures
 from cmcgns.sources.vocabulary import CHEXPERT_LABELS
 

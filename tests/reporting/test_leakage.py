@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cmcgns.files import write_parquet
+from cmcgns.parquet import write_parquet
 from cmcgns.pipeline.paths import Paths
 from cmcgns.reporting import leakage
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cmcgns.errors import InputError
-from cmcgns.files import read_meta, read_parquet
+from cmcgns.parquet import read_meta, read_parquet
 from cmcgns.reports import extract as module
 from cmcgns.reports.exceptions import CHARACTER_RANGES, NAMED_SECTIONS
 from cmcgns.reports.extract import SCHEMA, extract, read_file, report_row

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cmcgns.errors import InputError
-from cmcgns.files import read_meta, read_parquet, write_parquet
+from cmcgns.parquet import read_meta, read_parquet, write_parquet
 from cmcgns.reports import tokens
 
 SENTENCES = [["no pleural effusion", "the heart is large"], ["lungs clear"], ["the heart is normal in size"]]

@@ -2,7 +2,8 @@ import pandas as pd
 import pytest
 
 from cmcgns.errors import InputError
-from cmcgns.files import read_meta, read_parquet, sha256_file
+from cmcgns.files import sha256_file
+from cmcgns.parquet import read_meta, read_parquet
 from cmcgns.sources import NAMES, source
 from cmcgns.sources.index import build_index, match
 

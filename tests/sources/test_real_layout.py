@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmcgns.files import read_parquet
+from cmcgns.parquet import read_parquet
 from cmcgns.sources import NAMES
 from cmcgns.sources.doctor import examine
 from cmcgns.sources.index import build_index

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from cmcgns.errors import InputError
-from cmcgns.files import read_meta, read_parquet, sha256_file, write_parquet
+from cmcgns.files import sha256_file
+from cmcgns.parquet import read_meta, read_parquet, write_parquet
 from cmcgns.splits.write import hash_ids, link, write_ranks, write_split
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pytest
 
-from cmcgns.files import read_parquet
+from cmcgns.parquet import read_parquet
 from cmcgns.synthetic.synthesize import synthesize
 
 SIZES = {

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cmcgns.errors import InputError
-from cmcgns.files import read_json, read_parquet, sha256_file
+from cmcgns.files import read_json, sha256_file
+from cmcgns.parquet import read_parquet
 from cmcgns.synthetic.synthesize import MARK, SIZES, synthesize
 
 TINY = dict.fromkeys(SIZES, 8)

@@ -108,6 +108,7 @@ rule tokenize:
         P.reports,
     output:
         P.tokens,
+        P.tokenizer,
     log:
         f"{LOGS}/tokenize.log",
     params:

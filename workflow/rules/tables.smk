@@ -27,6 +27,21 @@ for table_name in PLAN.tables():
             "cmcgns table {params.name} --profile {S.profile} --settings {params.settings:q} > {log} 2>&1"
 
 
+rule summary:
+    input:
+        P.audit,
+        PLAN.slice("summary")["tables"],
+    output:
+        P.summary,
+    log:
+        f"{LOGS}/tables/metrics.log",
+    params:
+        settings=PLAN.params("summary"),
+        code=PLAN.code("summary"),
+    shell:
+        "cmcgns summary --profile {S.profile} --settings {params.settings:q} > {log} 2>&1"
+
+
 rule report:
     input:
         [P.table(name, "csv") for name in PLAN.tables()],

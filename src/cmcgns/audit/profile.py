@@ -12,9 +12,10 @@ from cmcgns.audit import checks
 from cmcgns.audit.duplicates import near_duplicate_findings
 from cmcgns.audit.findings import Fact, Finding, to_document
 from cmcgns.audit.labels import check_scheme, check_split, unknown_groups
-from cmcgns.files import read_parquet, sha256_file, write_json
+from cmcgns.files import sha256_file, write_json
 from cmcgns.images.duplicates import find_duplicates
 from cmcgns.images.store import ImageStore
+from cmcgns.parquet import read_parquet
 from cmcgns.splits.schemes import SCHEMES
 
 

@@ -31,11 +31,12 @@ from cmcgns.evaluation.phrases import load_phrases
 from cmcgns.evaluation.retrieval import chance_scores, retrieval_scores
 from cmcgns.evaluation.targets import CHEXPERT, targets
 from cmcgns.evaluation.zero_shot import class_scores, five_classes, prompts
-from cmcgns.files import read_meta, read_parquet, write_json
+from cmcgns.files import write_json
 from cmcgns.images import transforms
 from cmcgns.images.store import ImageStore
 from cmcgns.objectives.base import Batch, Objective, Text, pad_texts
 from cmcgns.objectives.build import build_objective, load_weights
+from cmcgns.parquet import read_meta, read_parquet
 from cmcgns.randomness import numpy_rng
 from cmcgns.reports.tokens import encode, load_tokenizer
 

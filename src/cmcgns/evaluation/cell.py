@@ -12,8 +12,9 @@ import pandas as pd
 import torch
 
 from cmcgns.errors import InputError
-from cmcgns.files import read_parquet, sha256_file, write_json, write_parquet
+from cmcgns.files import sha256_file, write_json
 from cmcgns.images.store import ImageStore
+from cmcgns.parquet import read_parquet, write_parquet
 from cmcgns.splits.subsets import take
 
 

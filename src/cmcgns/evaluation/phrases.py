@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cmcgns.files import read_parquet
+from cmcgns.parquet import read_parquet
 from cmcgns.randomness import hash_order
 from cmcgns.reports.sentences import split_sentences
 from cmcgns.sources import ms_cxr

@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 
 from cmcgns.errors import InputError
-from cmcgns.files import atomic, read_parquet, sha256_file, write_parquet
+from cmcgns.files import atomic, sha256_file
 from cmcgns.images.decode import read_bytes, read_grey8, read_view
 from cmcgns.images.place import Placement, letterbox, resize_area
+from cmcgns.parquet import read_parquet, write_parquet
 
 _CHUNK = 16  # images a worker takes at a time: about 1 MB of pixels comes back
 _NOWHERE = Placement(0, 0, 0, 0, 0, 0)

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import sys
 from functools import cache
 from pathlib import Path
 
+from cmcgns.errors import InputError
+from cmcgns.files import read_json, write_json
+
 PACKAGE = "cmcgns"
 ROOT = Path(__file__).resolve().parents[1]
+CACHE = Path(".snakemake/cmcgns-code.json")
 
 
 @cache
 def fingerprint(*modules: str) -> str:
     """16 hex digits over the syntax trees of `modules` and everything they import from the package."""
-    digest = hashlib.sha256()
+    digest, before = hashlib.sha256(), len(_known())
     for name in sorted(closure(*modules)):
-        digest.update(f"{name}\n{_normal(name)}\n".encode())
+        digest.update(f"{name}\n{_read(name)[0]}\n".encode())
+    if len(_known()) != before:
+        _remember()
     return digest.hexdigest()[:16]
 
 
@@ -42,27 +49,55 @@ def _file(name: str) -> Path | None:
 
 
 @cache
-def _tree(name: str) -> ast.Module:
-    return ast.parse(_file(name).read_text(encoding="utf-8"))
-
-
-@cache
 def _imports(name: str) -> list[str]:
-    found: set[str] = set()
-    for node in ast.walk(_tree(name)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    names = {n for n in found if n.split(".")[0] == PACKAGE and _file(n)}
+    names = {n for n in _read(name)[1] if _file(n)}
     packages = {".".join(n.split(".")[:i]) for n in names for i in range(1, n.count(".") + 1)}
     return sorted(names | packages)
 
 
 @cache
-def _normal(name: str) -> str:
-    """The syntax tree as text, docstrings taken out."""
-    tree = ast.parse(_file(name).read_text(encoding="utf-8"))
+def _read(name: str) -> tuple[str, list[str]]:
+    """The hash of a module's normal form, and the names of the package that it imports.
+
+    Parsing the whole package takes two seconds, so both are remembered by the file's bytes.
+    """
+    data = _file(name).read_bytes()
+    # the form of a tree belongs to the version of Python
+    key = f"{sys.version_info[0]}.{sys.version_info[1]} {hashlib.sha256(data).hexdigest()}"
+    if key not in _known():
+        tree = ast.parse(data)
+        imported = _imported(tree)
+        _known()[key] = [hashlib.sha256(_normal(tree).encode()).hexdigest(), imported]
+    return _known()[key]
+
+
+@cache
+def _known() -> dict[str, tuple[str, list[str]]]:
+    try:
+        known = read_json(CACHE)
+    except InputError:
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _remember() -> None:
+    """Keep what was read for the next call, where Snakemake keeps its own."""
+    if CACHE.parent.is_dir():
+        write_json(CACHE, {key: _known()[key] for key in sorted(_known())})
+
+
+def _imported(tree: ast.Module) -> list[str]:
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return sorted(name for name in found if name.split(".")[0] == PACKAGE)
+
+
+def _normal(tree: ast.Module) -> str:
+    """The syntax tree as text; takes its docstrings out."""
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         documented = isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)

@@ -2,8 +2,8 @@
 
 It lies with the results and travels with them. Snakemake keeps records in `.snakemake/metadata` and no hash of any output:
 in a fresh clone with pulled results it would run everything again, and it does not see a file that was changed behind its
-back. Before a run `sync` gives it back the records of the files that are there, and removes files that no run has left as
-they are; after it `pack` writes the ledger anew.
+back. Before a run `sync` gives it back the records of the files that are there, and takes away files that no run has left as
+they are, or has made at all; after it `pack` writes the ledger anew.
 """
 
 from __future__ import annotations
@@ -23,11 +23,32 @@ HASHES = Path(".snakemake/cmcgns-hashes.json")
 _PART = 254  # letters of a record's file name; Snakemake puts longer ones into folders that begin with @
 
 
+FOREIGN = Path(".snakemake/cmcgns-foreign")
+# Whatever lies in these folders of a profile was made by a job, but for what a killed training left to go on from.
+MADE = {
+    "data": ("index", "images", "splits"),
+    "results": (
+        "pretrain",
+        "features",
+        "finetune",
+        "leakage",
+        "alignment",
+        "figures",
+        "audit",
+        "tables",
+        "report",
+    ),
+}
+UNFINISHED = ("resume", ".")
+
+
 class Report(NamedTuple):
-    """What `sync` did, as paths: records given back; files removed because nothing that ran has left them so."""
+    """What `sync` did, as paths: records given back; files removed because nothing that ran has left them so; files that
+    no job has made, now below `FOREIGN`."""
 
     restored: list[str]
     removed: list[str]
+    foreign: list[str]
 
 
 def ledger_path(profile: str) -> Path:
@@ -67,11 +88,28 @@ def sync(profile: str) -> Report:
             Path(target).unlink()
             removed.append(target)
     known.save()
-    return Report(restored, removed)
+    moved = foreign(profile)
+    for target in moved:
+        (FOREIGN / target).parent.mkdir(parents=True, exist_ok=True)
+        Path(target).rename(FOREIGN / target)
+    return Report(restored, removed, moved)
+
+
+def foreign(profile: str) -> list[str]:
+    """The files at places of outputs that neither Snakemake nor the ledger knows: copied there, or left by a killed job."""
+    listed = {entry["target"] for entry in read(profile)} | {target for target, _ in _records(profile)}
+    return sorted(
+        str(path)
+        for top, folders in MADE.items()
+        for folder in folders
+        for path in Path(top, profile, folder).rglob("*")
+        if path.is_file() and not path.name.startswith(UNFINISHED) and str(path) not in listed
+    )
 
 
 def verify(profile: str) -> dict[str, list[str]]:
-    """Hash every output anew: `changed`, `missing`, and `unknown`, outputs that Snakemake made since the ledger was written.
+    """Hash every output anew: `changed`, `missing`, `foreign` (made by no job), and `unknown`, outputs that Snakemake made
+    since the ledger was written.
 
     Raises:
         InputError: there is no ledger.
@@ -80,7 +118,7 @@ def verify(profile: str) -> dict[str, list[str]]:
     if not entries:
         raise InputError("there is no ledger", file=ledger_path(profile), remedy="run `cmcgns reproduce`")
     listed = {entry["target"] for entry in entries}
-    found: dict[str, list[str]] = {"changed": [], "missing": [], "unknown": []}
+    found: dict[str, list[str]] = {"changed": [], "missing": [], "foreign": foreign(profile), "unknown": []}
     for entry in entries:
         path = Path(entry["target"])
         if not path.is_file():

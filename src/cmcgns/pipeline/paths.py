@@ -36,6 +36,11 @@ class Paths:
         return f"{self.data}/text/tokens.parquet"
 
     @property
+    def tokenizer(self) -> str:
+        """What a fast tokenizer consists of; its other files are settings."""
+        return f"{self.data}/text/tokenizer.json"
+
+    @property
     def shape_weights(self) -> str:
         return f"{self.data}/weights/shapes.safetensors"
 
@@ -102,6 +107,10 @@ class Paths:
     def table(self, name: int | str, ending: str) -> str:
         """Of the paper's Table 1 to 4, or of one of ours by its name."""
         return f"{self.results}/tables/{'table' if str(name).isdigit() else ''}{name}.{ending}"
+
+    @property
+    def summary(self) -> str:
+        return f"{self.results}/tables/metrics.json"
 
     @property
     def report(self) -> str:

@@ -50,6 +50,7 @@ MODULES = {
     "leakage": ("cmcgns.reporting.leakage",),
     "comparisons": ("cmcgns.reporting.comparisons",),
     "claims": ("cmcgns.reporting.claims",),
+    "summary": ("cmcgns.reporting.summary",),
     "report": ("cmcgns.reporting.page",),
 }
 
@@ -508,6 +509,15 @@ class Plan:
             self._check(arm)
         trunk = self.trunk(arm, self.settings.downstream.seeds[0])
         return {"trunk": trunk, "title": self.title(arm), "seed": self.settings.splits.seed}
+
+    def _summary(self) -> dict[str, Any]:
+        return {
+            "tables": [
+                self.paths.table(name, "csv")
+                for name in self.tables()
+                if name in self.cell_tables() or name in KINDS
+            ]
+        }
 
     def _report(self) -> dict[str, Any]:
         return {

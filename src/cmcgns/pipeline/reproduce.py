@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,19 @@ from cmcgns.pipeline.gpu import devices
 from cmcgns.pipeline.plan import Plan
 from cmcgns.reporting.tables import TITLES
 from cmcgns.sources.mimic_cxr import find_reports
+
+# The rules before the first training, whose outputs often stay the same when they run again (rule `prepared`).
+PREPARING = {
+    "synthesize",
+    "extract_reports",
+    "index",
+    "images",
+    "split",
+    "subset",
+    "tokenize",
+    "audit",
+    "gate",
+}
 
 
 def reproduce(profile: str, *, raw: Path | None, cores: int | None, dry_run: bool) -> int:
@@ -47,21 +62,28 @@ def reproduce(profile: str, *, raw: Path | None, cores: int | None, dry_run: boo
                 remedy="wait for it, or work in another clone",
             ) from None
         # Snakemake's own lock outlives a kill; ours does not, and while we hold it no other `reproduce` runs.
-        _snakemake(profile, "--unlock", lock=lock, quiet=True)
-        for file in ledger.sync(profile).removed:
+        shutil.rmtree(".snakemake/locks", ignore_errors=True)
+        synced = ledger.sync(profile)
+        for file in synced.removed:
             print(f"{file} is not what a run has written: removed, to be made again", flush=True)
-        arguments = ["--cores", str(cores or "all")] + (["--dry-run"] if dry_run else [])
+        for file in synced.foreign:
+            print(f"{file} was made by no run: moved to {ledger.FOREIGN / file}", flush=True)
+        arguments = ["--cores", str(cores or "all")]
         if gpus := len(devices()):
             arguments += ["--resources", f"gpu={gpus}"]
+        if dry_run:
+            return _snakemake(profile, *arguments, "--dry-run", lock=lock)
+        code, rules = to_do(profile, lock)
         try:
             # in two calls, because Snakemake runs what depends on a file that was made again in the same call even if
             # its bytes are the old ones
-            code = 0 if dry_run else _snakemake(profile, *arguments, "--", "prepared", lock=lock)
-            code = code or _snakemake(profile, *arguments, lock=lock)
+            if PREPARING & rules:
+                code = _snakemake(profile, *arguments, "--", "prepared", lock=lock)
+            if rules and code == 0:
+                code = _snakemake(profile, *arguments, lock=lock)
         finally:
-            if not dry_run:
-                ledger.pack(profile)
-    if code == 0 and not dry_run:
+            ledger.pack(profile)
+    if code == 0:
         # DVC wants every output to be there, even if nothing was asked of it
         for name in ("alignment", "figures", "leakage"):
             Path(plan.paths.results, name).mkdir(exist_ok=True)
@@ -125,10 +147,29 @@ def show(plan: Plan) -> None:
     console.print(f"\nReport: {plan.paths.report}")
 
 
-def _snakemake(profile: str, *arguments: str, lock: IO[str], quiet: bool = False) -> int:
+def to_do(profile: str, lock: IO[str]) -> tuple[int, set[str]]:
+    """Snakemake's exit status when asked what is to be done, and the names of the rules that would run."""
+    asked = [*_command(profile), "--dry-run", "--quiet", "rules", "reason", "host"]
+    done = subprocess.run(
+        asked, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, pass_fds=[lock.fileno()]
+    )
+    if done.returncode:
+        print(done.stdout, file=sys.stderr, flush=True)
+        return done.returncode, set()
+    rules = set(re.findall(r"^(\w+) +\d+$", done.stdout, re.MULTILINE)) - {"total"}
+    if not rules and "Nothing to be done" not in done.stdout:
+        raise RuntimeError(f"Snakemake's answer was not understood:\n{done.stdout}")
+    if not rules:
+        print(f"profile {profile}: nothing to be done, all files are there and up to date", flush=True)
+    return 0, rules
+
+
+def _command(profile: str) -> list[str]:
+    return [sys.executable, "-m", "snakemake", "--config", f"profile={profile}"]
+
+
+def _snakemake(profile: str, *arguments: str, lock: IO[str]) -> int:
     """Run Snakemake; it inherits the lock, so that an orphan of a killed run still holds it."""
-    command = [sys.executable, "-m", "snakemake", "--config", f"profile={profile}", *arguments]
-    sink = subprocess.DEVNULL if quiet else None
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    fds = [lock.fileno()]
-    return subprocess.run(command, stdout=sink, stderr=sink, env=environment, pass_fds=fds).returncode
+    command = [*_command(profile), *arguments]
+    return subprocess.run(command, env=environment, pass_fds=[lock.fileno()]).returncode

@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from cmcgns.audit.balance import targets
 from cmcgns.audit.checks import PARTS
 from cmcgns.audit.findings import SEVERITIES
-from cmcgns.files import read_json, read_parquet, write_text
+from cmcgns.files import read_json, write_text
+from cmcgns.parquet import read_parquet
 from cmcgns.sources.csvs import among
 from cmcgns.splits.schemes import SCHEMES
 from cmcgns.splits.subsets import take

@@ -11,7 +11,8 @@ import pandas as pd
 
 from cmcgns.errors import InputError
 from cmcgns.evaluation.statistics import compare, draw_weights, holm, resampled_metric
-from cmcgns.files import read_parquet, write_text
+from cmcgns.files import write_text
+from cmcgns.parquet import read_parquet
 from cmcgns.pipeline.paths import Paths
 from cmcgns.reporting.tables import DATASETS, NUMERALS, Group, arm_title
 

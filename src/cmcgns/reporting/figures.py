@@ -24,8 +24,9 @@ from cmcgns.evaluation.phrases import choose, said_phrases
 from cmcgns.evaluation.separation import separation
 from cmcgns.evaluation.targets import CHEXPERT
 from cmcgns.evaluation.zero_shot import five_classes
-from cmcgns.files import atomic, read_parquet, write_json
+from cmcgns.files import atomic, write_json
 from cmcgns.images.store import ImageStore
+from cmcgns.parquet import read_parquet
 
 # Okabe and Ito's colours, which colour-blind readers tell apart, and a marker each for print without colour.
 STYLES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"))

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cmcgns.evaluation.statistics import compare, draw_weights, resampled_metric
-from cmcgns.files import read_json, read_parquet, write_text
+from cmcgns.files import read_json, write_text
+from cmcgns.parquet import read_parquet
 from cmcgns.pipeline.paths import Paths
 from cmcgns.reporting.comparisons import RESAMPLES
 from cmcgns.reporting.tables import DATASETS, METRICS, arm_title

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from cmcgns.errors import InputError
-from cmcgns.files import write_parquet
+from cmcgns.parquet import write_parquet
 from cmcgns.reports.exceptions import CHARACTER_RANGES, NAMED_SECTIONS
 from cmcgns.reports.sections import section_name, split_sections
 from cmcgns.reports.sentences import count_tokens, split_sentences

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from cmcgns.errors import InputError
-from cmcgns.files import read_parquet, sha256_file, write_parquet
+from cmcgns.files import sha256_file
+from cmcgns.parquet import read_parquet, write_parquet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast

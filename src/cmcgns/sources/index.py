@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from cmcgns.errors import InputError
-from cmcgns.files import sha256_file, write_parquet
+from cmcgns.files import sha256_file
+from cmcgns.parquet import write_parquet
 from cmcgns.sources import source
 from cmcgns.sources.csvs import among
 from cmcgns.sources.groups import nih_map

@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 
 from cmcgns.errors import InputError
-from cmcgns.files import read_parquet, sha256_file, write_parquet
+from cmcgns.files import sha256_file
 from cmcgns.images.duplicates import film_groups
 from cmcgns.images.store import ImageStore
+from cmcgns.parquet import read_parquet, write_parquet
 from cmcgns.splits.schemes import TASKS, check, make_split
 from cmcgns.splits.subsets import rank_subset
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cmcgns.errors import InputError
-from cmcgns.files import sha256_file, write_json, write_parquet, write_text
+from cmcgns.files import sha256_file, write_json, write_text
+from cmcgns.parquet import write_parquet
 from cmcgns.synthetic.films import Film, Shot, shoot
 from cmcgns.synthetic.layouts.chexpert import plan_chexpert
 from cmcgns.synthetic.layouts.covidx import plan_covidx

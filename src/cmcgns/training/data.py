@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from cmcgns.errors import InputError
-from cmcgns.files import read_meta, read_parquet
 from cmcgns.images import transforms
 from cmcgns.images.augment import augment
 from cmcgns.images.store import ImageStore
 from cmcgns.objectives.base import Batch, Text, pad_texts
+from cmcgns.parquet import read_meta, read_parquet
 from cmcgns.randomness import numpy_rng, torch_generator
 
 

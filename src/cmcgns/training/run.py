@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cmcgns.files import canonical, read_meta, sha256_file
+from cmcgns.files import canonical, sha256_file
 from cmcgns.objectives.build import build_objective, load_weights
+from cmcgns.parquet import read_meta
 from cmcgns.training.data import Demand, load_pairs
 from cmcgns.training.loop import stop_requests, train_phase
 

@@ -1,0 +1,195 @@
+"""A copy of the project in which every step is a stand-in: the real graph, engine and ledger, jobs that cost nothing.
+
+A step writes, into each of its outputs, the hash of its command and of what it reads: so a file's bytes follow from
+settings and inputs as those of a real step do, and each step says in `jobs.log` that it ran.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LOG = "jobs.log"
+
+# Python runs this first in each process of the stand-in environment.
+SITE = '''
+import hashlib, json, os, sys, time, types
+from pathlib import Path
+
+
+def run(arguments):
+    """`cmcgns.cli.run`: a stand-in for the steps of the graph, the real one for all else."""
+    table = json.loads(Path(os.environ["STAND_IN"]).read_text())
+    job = table.get(key(arguments))
+    if job is None:
+        del sys.modules["cmcgns.cli"]
+        from cmcgns.cli import run as real
+        return real(arguments)
+    time.sleep(float(os.environ.get("STAND_IN_SECONDS", 0)))
+    digest = hashlib.sha256(" ".join(arguments).encode())
+    for name in job["inputs"]:
+        digest.update(Path(name).read_bytes())
+    number = int(digest.hexdigest()[:6], 16) / 1e6
+    for name in job["outputs"]:
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = f"{digest.hexdigest()} {name}\\n"
+        if path.suffix == ".json":
+            text = json.dumps({"value": number})
+        elif path.suffix == ".csv":
+            text = f"epoch,train_loss,valid_loss\\n1,{number},{number}\\n2,{number / 2},{number / 2}\\n"
+        path.write_text(text)
+    with open("jobs.log", "a") as log:
+        log.write(key(arguments) + "\\n")
+    return 0
+
+
+def key(arguments):
+    """A command without the settings it was given."""
+    at = arguments.index("--settings") if "--settings" in arguments else len(arguments)
+    return " ".join(a for a in arguments[:at] + arguments[at + 2:] if a)
+
+
+if os.environ.get("STAND_IN"):
+    sys.modules["cmcgns.cli"] = types.ModuleType("cmcgns.cli")
+    sys.modules["cmcgns.cli"].run = run
+    if os.environ.get("STAND_IN_LIGHT"):  # the warm process need not have torch
+        for name in ("torch", "torchvision", "transformers", "transformers.models.bert.modeling_bert",
+                     "segmentation_models_pytorch", "lightning_fabric", "safetensors.torch", "safetensors"):
+            sys.modules[name] = types.ModuleType(name)
+'''
+
+# The first lines of the Snakefile's `onstart`: which command reads and makes what.
+LIST_JOBS = """\
+    import json
+    from pathlib import Path
+    from sitecustomize import key
+    import shlex
+    listed = Path(os.environ["STAND_IN"])
+    known = json.loads(listed.read_text())
+    for job in workflow.dag.jobs:
+        if job.is_shell:
+            words = shlex.split(job.shellcmd)
+            command = key(words[words.index("cmcgns") + 1 : words.index(">")])
+            known[command] = {"inputs": sorted(job.input), "outputs": sorted(job.output)}
+    listed.write_text(json.dumps(known))
+"""
+
+
+class Project:
+    """A copy of the project in `folder`, its own git repository, run by stand-ins.
+
+    Args:
+        profile: the profile that all calls name.
+        overlay: YAML lines of a further profile, indented by two, appended to params.yaml.
+        light: the process that forks jobs imports nothing; False costs what a real run pays.
+    """
+
+    def __init__(self, folder: Path, profile: str, overlay: str = "", *, light: bool = True):
+        self.root, self.profile = folder / "project", profile
+        self.environment = folder / "environment"
+        copy_project(self.root)
+        with (self.root / "params.yaml").open("a") as params:
+            params.write(overlay)
+        make_environment(self.environment)
+        self.variables = os.environ | {
+            "PATH": f"{self.environment / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": f"{self.environment}{os.pathsep}{self.root / 'src'}",
+            "STAND_IN": str(self.environment / "jobs.json"),
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "DVC_NO_ANALYTICS": "1",
+            "DVC_SITE_CACHE_DIR": str(folder / "site-cache"),
+        }
+        self.variables.pop("CMCGNS_WARM", None)
+        if light:
+            self.variables["STAND_IN_LIGHT"] = "1"
+        self.call("git", "init", "--quiet", "--initial-branch=main")
+        self.edit("Snakefile", "onstart:\n", f"onstart:\n{LIST_JOBS}")
+        (self.environment / "jobs.json").write_text("{}")
+        self.commit("the project")
+
+    def clone(self, folder: Path) -> Project:
+        """A fresh clone elsewhere, with the same stand-ins."""
+        copy = object.__new__(Project)
+        copy.__dict__ |= self.__dict__ | {"root": folder}
+        self.call("git", "clone", "--quiet", str(self.root), str(folder))
+        copy.variables = self.variables | {"PYTHONPATH": f"{self.environment}{os.pathsep}{folder / 'src'}"}
+        return copy
+
+    def call(self, *command: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the project; its output goes into the error if it fails."""
+        done = subprocess.run(
+            command, cwd=self.root, env=self.variables | more, text=True, capture_output=True, check=False
+        )
+        assert not check or done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done
+
+    def reproduce(self, **more: str) -> list[str]:
+        """`cmcgns reproduce`; returns the steps that ran."""
+        before = len(self.ran())
+        self.call("cmcgns", "reproduce", "--profile", self.profile, "--cores", "2", **more)
+        return self.ran()[before:]
+
+    def ran(self) -> list[str]:
+        """Every step that has run here, as its command without settings."""
+        log = self.root / LOG
+        return log.read_text().splitlines() if log.exists() else []
+
+    def commit(self, message: str) -> None:
+        identity = ("-c", "user.name=t", "-c", "user.email=t@t")
+        self.call("git", "add", "--all")
+        self.call("git", *identity, "commit", "--quiet", "--allow-empty", "--message", message)
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        """Replace a text that is there exactly once."""
+        path = self.root / file
+        text = path.read_text()
+        assert text.count(old) == 1, (file, old, text.count(old))
+        path.write_text(text.replace(old, new))
+
+    def outputs(self) -> dict[str, str]:
+        """The content of every output that is there."""
+        jobs = json.loads((self.environment / "jobs.json").read_text())
+        names = [name for job in jobs.values() for name in job["outputs"]]
+        return {name: (self.root / name).read_text() for name in names if (self.root / name).is_file()}
+
+
+def copy_project(folder: Path) -> None:
+    """Copy what git knows of this project."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in listed.stdout.decode().split("\0"):
+        if name and not name.startswith(("tests/", "docs/")) and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    with (folder / ".gitignore").open("a") as ignored:
+        ignored.write(f"{LOG}\n")
+
+
+def make_environment(folder: Path) -> None:
+    """The packages of this environment under another name, with stand-ins for the steps."""
+    (folder / "bin").mkdir(parents=True)
+    (folder / "sitecustomize.py").write_text(SITE)
+    shutil.copy(Path(sys.prefix) / "pyvenv.cfg", folder)
+    (folder / "lib").symlink_to(Path(sys.prefix) / "lib")
+    (folder / "bin/python").symlink_to(Path(sys.executable).resolve())
+    for name, module in (("cmcgns", "cmcgns"), ("snakemake", "snakemake"), ("dvc", "dvc")):
+        script = folder / "bin" / name
+        script.write_text(f'#!/bin/sh\nexec "{folder}/bin/python" -m {module} "$@"\n')
+        script.chmod(0o755)
+
+
+def moments(number: int, longest: float, seed: int = 0) -> list[float]:
+    """Random moments of a run, in seconds after its start."""
+    rng = random.Random(seed)
+    return [rng.uniform(0, longest) for _ in range(number)]
