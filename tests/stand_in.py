@@ -6,13 +6,18 @@ settings and inputs as those of a real step do, and each step says in `jobs.log`
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import psutil
 
 ROOT = Path(__file__).parents[1]
 LOG = "jobs.log"
@@ -153,6 +158,35 @@ class Project:
         assert text.count(old) == 1, (file, old, text.count(old))
         path.write_text(text.replace(old, new))
 
+    def kill_when(self, steps: int, rng: random.Random, **more: str) -> None:
+        """Run until so many steps have ended in all, then kill -9 Snakemake, or the whole group of processes; wait for orphans."""
+        run = subprocess.Popen(
+            ("cmcgns", "reproduce", "--profile", self.profile, "--cores", "2"),
+            cwd=self.root,
+            env=self.variables | more,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        until = time.monotonic() + 600
+        while run.poll() is None and len(self.ran()) < steps and time.monotonic() < until:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.3))
+        if rng.random() < 0.5:
+            os.killpg(run.pid, signal.SIGKILL)
+        else:
+            for child in psutil.Process(run.pid).children(recursive=True) if run.poll() is None else []:
+                if "snakemake" in child.cmdline():
+                    child.kill()
+        run.wait()
+        # jobs of a killed run end by themselves; the kernel gives the lock back with the last of them
+        with (self.root / ".snakemake/cmcgns.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+
+    def repeated(self) -> int:
+        """How many steps ran more than once, counted as often as that."""
+        return len(self.ran()) - len(set(self.ran()))
+
     def outputs(self) -> dict[str, str]:
         """The content of every output that is there."""
         jobs = json.loads((self.environment / "jobs.json").read_text())
@@ -187,9 +221,3 @@ def make_environment(folder: Path) -> None:
         script = folder / "bin" / name
         script.write_text(f'#!/bin/sh\nexec "{folder}/bin/python" -m {module} "$@"\n')
         script.chmod(0o755)
-
-
-def moments(number: int, longest: float, seed: int = 0) -> list[float]:
-    """Random moments of a run, in seconds after its start."""
-    rng = random.Random(seed)
-    return [rng.uniform(0, longest) for _ in range(number)]

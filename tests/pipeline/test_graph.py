@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
-import signal
-import subprocess
-import time
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -170,32 +165,7 @@ def test_a_run_killed_anywhere_ends_as_if_it_had_not_been(stand_in: ModuleType, 
     project = stand_in.Project(tmp_path, PROFILE, OVERLAY)
     rng, seconds = random.Random(0), {"STAND_IN_SECONDS": "0.1"}
     for _ in range(10):
-        before = len(project.ran())
-        run = subprocess.Popen(
-            ["cmcgns", "reproduce", "--profile", PROFILE, "--cores", "2"],
-            cwd=project.root, env=project.variables | seconds, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-        wanted = before + rng.randint(
-            0, 8
-        )  # steps, so that kills spread over the run however fast the machine is
-        until = time.monotonic() + 60
-        while run.poll() is None and len(project.ran()) < wanted and time.monotonic() < until:
-            time.sleep(0.02)
-        time.sleep(rng.uniform(0, 0.3))
-        os.killpg(run.pid, signal.SIGKILL)
-        run.wait()
-        wait_for_orphans(project)
+        project.kill_when(len(project.ran()) + rng.randint(0, 8), rng, **seconds)
     project.reproduce(**seconds)
-    repeated = len(project.ran()) - len(set(project.ran()))
-    assert repeated <= 10 * 2  # two cores: at most the running jobs of each kill
+    assert project.repeated() <= 10 * 2  # two cores: at most the running jobs of each kill
     assert project.outputs() == finished.outputs()
-
-
-def wait_for_orphans(project) -> None:
-    """The kernel gives the lock back when the last process of a killed run has ended."""
-    lock = project.root / ".snakemake/cmcgns.lock"
-    until = time.monotonic() + 60
-    while lock.exists() and time.monotonic() < until:
-        if subprocess.run(["flock", "--nonblock", str(lock), "true"]).returncode == 0:
-            return
-        time.sleep(0.1)

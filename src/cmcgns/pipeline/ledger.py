@@ -11,7 +11,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import platform
+import subprocess
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,15 +60,41 @@ def ledger_path(profile: str) -> Path:
 
 def pack(profile: str) -> int:
     """Write the ledger of all outputs that Snakemake has a record of and that are there; returns their number."""
-    known = _Hashes()
-    lines = [
-        json.dumps({"target": target, "sha256": known.of(target), "record": record}, sort_keys=True)
-        for target, record in sorted(_records(profile))
-        if Path(target).is_file()
-    ]
+    known, now = _Hashes(), surroundings()
+    before = {entry["target"]: entry for entry in read(profile)}
+    lines = []
+    for target, record in sorted(_records(profile)):
+        if not Path(target).is_file():
+            continue
+        entry = {"target": target, "sha256": known.of(target), "record": record}
+        old = before.get(target, {})
+        same = all(old.get(key) == value for key, value in entry.items())
+        lines.append(json.dumps(entry | {"made": old["made"] if same else now}, sort_keys=True))
     known.save()
     write_text(ledger_path(profile), "".join(line + "\n" for line in lines))
     return len(lines)
+
+
+def surroundings() -> dict[str, Any]:
+    """Under what a run was made: the git revision and whether files differ from it, the sha256 of the lock of packages,
+    versions of Python and torch, and the device."""
+    lock = Path("requirements.lock")
+    return {
+        "revision": _ask("git", "rev-parse", "HEAD"),
+        "changed_files": bool(_ask("git", "status", "--porcelain", "--untracked-files=no")),
+        "packages": _sha256(lock) if lock.is_file() else "",
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "device": _ask("nvidia-smi", "--query-gpu=name", "--format=csv,noheader") or f"CPU {platform.machine()}",
+    }
+
+
+def _ask(*command: str) -> str:
+    """What a command prints; nothing where there is no such command, or it fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def sync(profile: str) -> Report:
@@ -132,7 +161,7 @@ def verify(profile: str) -> dict[str, list[str]]:
 
 
 def read(profile: str) -> list[dict[str, Any]]:
-    """The entries `target, sha256, record`; none without a ledger.
+    """The entries `target, sha256, record, made` (of `surroundings`); none without a ledger.
 
     Raises:
         InputError: a line is no entry.
@@ -144,7 +173,7 @@ def read(profile: str) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             entry = json.loads(line)
-            entries.append({key: entry[key] for key in ("target", "sha256", "record")})
+            entries.append({key: entry[key] for key in ("target", "sha256", "record", "made")})
         except (ValueError, KeyError, TypeError):
             raise InputError(
                 "not an entry of the ledger", file=path, row=number,

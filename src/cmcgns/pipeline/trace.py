@@ -26,6 +26,7 @@ class Step(NamedTuple):
         code: fingerprint of the code the job ran.
         started, seconds: when, UTC, and for how long.
         inputs: the files the job read.
+        made: git revision, lock of packages, versions and device (`ledger.surroundings`).
     """
 
     file: str
@@ -36,6 +37,7 @@ class Step(NamedTuple):
     started: str = ""
     seconds: float = 0.0
     inputs: tuple[str, ...] = ()
+    made: Mapping[str, Any] = {}
 
 
 def runs_of(plan: Plan, cell: str) -> list[str]:
@@ -98,7 +100,7 @@ def chain(profile: str, targets: list[str]) -> list[Step]:
         started = datetime.fromtimestamp(record["starttime"], UTC)
         steps[target] = Step(
             target, entry["sha256"], record["rule"], settings, code, started.isoformat(timespec="seconds"),
-            round(record["endtime"] - record["starttime"], 1), inputs,
+            round(record["endtime"] - record["starttime"], 1), inputs, entry["made"],
         )  # fmt: skip
         queue += [(name, str(checksums.get(name, "")).removeprefix("sha256:")) for name in inputs]
     return list(steps.values())
@@ -117,6 +119,7 @@ def as_text(profile: str, targets: list[str]) -> str:
             lines.append("  raw file")
             continue
         lines.append(f"  made by   {step.rule}, code {step.code}, {step.started}, {step.seconds} s")
+        lines.append("  under     " + ", ".join(f"{name} {value}" for name, value in step.made.items()))
         lines += (
             [f"  settings  {json.dumps(step.settings, sort_keys=True)}"] if step.settings is not None else []
         )
@@ -141,6 +144,7 @@ def as_prov(profile: str, targets: list[str]) -> dict[str, Any]:
             "cmcgns:rule": step.rule,
             "cmcgns:code": step.code,
             "cmcgns:settings": json.dumps(step.settings, sort_keys=True),
+            **{f"cmcgns:{name}": value for name, value in step.made.items()},
         }
         generated[f"_:g{len(generated)}"] = {"prov:entity": f"file:{step.file}", "prov:activity": job}
         for name in step.inputs:

@@ -1,0 +1,169 @@
+"""What the engine costs on the graph of the whole paper, with stand-in steps, beside a bare Snakemake of the same size.
+
+    python benchmarks/job_graph.py [--folder DIR] [--kills N]
+
+The graph is the real one (Snakefile, rules, ledger, the process that forks jobs), its steps write a hash and end
+(tests/stand_in.py). Bare Snakemake runs a hand-written file with as many jobs, `touch` each. Times are wall time in one run,
+the two in turns; memory is the largest resident set of the scheduler.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from stand_in import Project
+
+PROFILE = "paper_size"
+# All methods of the paper and the ablation on 7 tasks, 3 fractions and 5 seeds.
+OVERLAY = """
+  paper_size:
+    encoders: {image: {weights: random}}
+    pretraining: {preset: matched, devices: 1}
+    leakage: *none
+    downstream: {seeds: [0, 1, 2, 3, 4], segmentation: {lr: 0.1}}
+    synthetic:
+      seed: 0
+      image_long_side: 64
+      conspicuity: 1
+      sizes:
+        {mimic_studies: 20, chexpert_train: 60, chexpert_valid: 30, rsna: 40, covidx_train: 40, covidx_test: 30,
+         siim: 40, object_train: 20, object_dev: 10}
+"""
+BARE = """
+RUNS = range({runs})
+
+rule all:
+    input: "table.txt", expand("run/{{i}}/metrics.json", i=RUNS)
+
+rule pretrain:
+    output: "pretrain/{{arm}}/weights"
+    params: lr=1
+    shell: "touch {{output}}"
+
+rule finetune:
+    input: lambda wc: f"pretrain/{{int(wc.i) % {arms}}}/weights"
+    output: "run/{{i}}/metrics.json", "run/{{i}}/predictions"
+    params: lr=1, i="{{i}}"
+    shell: "touch {{output}}"
+
+rule table:
+    input: expand("run/{{i}}/metrics.json", i=RUNS)
+    output: "table.txt"
+    shell: "touch {{output}}"
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--folder", type=Path, help="where to work; a temporary folder if not given")
+    parser.add_argument("--kills", type=int, default=10, help="how often the scheduler is killed")
+    arguments = parser.parse_args()
+    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="job-graph-"))
+    project = Project(folder / "ours", PROFILE, OVERLAY, light=False)
+    project.edit("dvc.yaml", "foreach: [demo, ci, science]", f"foreach: [{PROFILE}]")
+    project.call("dvc", "remote", "add", "--default", "store", str(folder / "store"))
+    reproduce = ("cmcgns", "reproduce", "--profile", PROFILE, "--cores", "2")
+    snakemake = ("snakemake", "--config", f"profile={PROFILE}", "--cores", "2")
+
+    seconds, memory = measure(project.root, project.variables, *reproduce)
+    jobs = len(project.ran())
+    say(
+        f"full run: {jobs} jobs in {seconds:.0f} s, {1000 * seconds / jobs:.0f} ms a job; scheduler {memory:.0f} MiB"
+    )
+
+    bare = folder / "bare"
+    bare.mkdir(parents=True)
+    arms = len({step.split("--arm ")[1].split()[0] for step in project.ran() if "--arm " in step})
+    (bare / "Snakefile").write_text(BARE.format(runs=jobs - arms - 1, arms=arms))
+    clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    alone = (sys.executable, "-m", "snakemake", "--cores", "2", "--scheduler", "greedy")
+    seconds, memory = measure(bare, clean, *alone)
+    say(
+        f"bare Snakemake: {jobs} jobs in {seconds:.0f} s, {1000 * seconds / jobs:.0f} ms a job; scheduler {memory:.0f} MiB"
+    )
+
+    times: dict[str, list[float]] = {}
+    project.call("dvc", "repro", f"reproduce@{PROFILE}")
+    for _ in range(3):
+        for name, where, variables, command in (
+            ("bare: dry run", bare, clean, (*alone, "--dry-run", "--quiet")),
+            ("ours: dry run", project.root, project.variables, (*snakemake, "--dry-run", "--quiet")),
+            ("bare: no-op", bare, clean, (*alone, "--quiet")),
+            ("ours: no-op of cmcgns reproduce", project.root, project.variables, reproduce),
+            (
+                "ours: no-op of dvc repro",
+                project.root,
+                project.variables,
+                ("dvc", "repro", f"reproduce@{PROFILE}"),
+            ),
+        ):
+            times.setdefault(name, []).append(measure(where, variables, *command)[0])
+    middle = {name: sorted(found)[1] for name, found in times.items()}
+    for name, value in middle.items():
+        other = middle["bare: dry run" if "dry run" in name else "bare: no-op"]
+        say(f"{name}: {value:.1f} s ({value / other:.2f} of bare), of {[round(t, 1) for t in times[name]]}")
+    assert len(project.ran()) == jobs, "a no-op ran something"
+
+    project.commit("a run")
+    project.call("dvc", "push")
+    copy = project.clone(folder / "clone")
+    copy.call("dvc", "pull", f"reproduce@{PROFILE}")
+    say(f"fresh clone, pull, run: {len(copy.reproduce())} jobs")
+    copy.edit("params.yaml", "segmentation: {lr: 0.1}", "segmentation: {lr: 0.2}")
+    kinds: dict[str, int] = {}
+    for step in copy.reproduce():
+        kind = " ".join(step.split()[:2]).split(" --")[0]
+        kinds[kind] = kinds.get(kind, 0) + 1
+    say(f"learning rate of segmentation changed there: {kinds}")
+
+    say(kills(project, arguments.kills))
+    if not arguments.folder:
+        shutil.rmtree(folder)
+
+
+def kills(project: Project, number: int) -> str:
+    """Kill a run from the beginning at random moments, finish it, and compare with the undisturbed one."""
+    wanted, total = project.outputs(), len(project.ran())
+    for place in ("data", "results", ".snakemake", "jobs.log"):
+        path = project.root / place / PROFILE if place in ("data", "results") else project.root / place
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    rng = random.Random(0)
+    for steps in sorted(rng.randrange(total) for _ in range(number)):
+        project.kill_when(steps, rng)
+    project.reproduce()
+    same = "the same" if project.outputs() == wanted else "OTHER"
+    return f"{number} kills of the scheduler in a run of {total} jobs: {same} results, {project.repeated()} jobs made again"
+
+
+def measure(folder: Path, variables: Mapping[str, str], *command: str) -> tuple[float, float]:
+    """Wall seconds of a command, and MiB of the largest process among it and its children."""
+    start = time.monotonic()
+    with subprocess.Popen(
+        command, cwd=folder, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as run:
+        errors = run.stderr.read()
+        _, status, usage = os.wait4(run.pid, 0)
+        run.returncode = os.waitstatus_to_exitcode(status)
+    assert run.returncode == 0, errors.decode()[-3000:]
+    return time.monotonic() - start, usage.ru_maxrss / 1024
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main()
