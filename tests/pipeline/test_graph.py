@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from types import ModuleType
 
 import pytest
+
+from cmcgns.pipeline.reproduce import WAVES
 
 PROFILE = "tiny"
 OVERLAY = """
@@ -169,3 +172,25 @@ def test_a_run_killed_anywhere_ends_as_if_it_had_not_been(stand_in: ModuleType, 
     project.reproduce(**seconds)
     assert project.repeated() <= 10 * 2  # two cores: at most the running jobs of each kill
     assert project.outputs() == finished.outputs()
+
+
+def test_what_is_made_first_are_the_rules_before_it(finished):
+    before: set[str] = set()
+    for target, rules in WAVES.items():
+        listed = finished.call(
+            "snakemake",
+            "--config",
+            f"profile={PROFILE}",
+            "--dry-run",
+            "--forceall",
+            "--quiet",
+            "rules",
+            "--",
+            target,
+        )
+        found = set(re.findall(r"^(\w+) +\d+$", listed.stdout + listed.stderr, re.MULTILINE)) - {
+            target,
+            "total",
+        }
+        assert found - before <= rules  # a profile need not have them all
+        before |= found

@@ -25,7 +25,9 @@ def entry(target: str, rule: str, inputs: dict[str, str], settings: object, star
         "params": ["'0123456789abcdef'", repr(f"'{text}'"), "'classification-rsna'"],
         "starttime": start, "endtime": start + 2.5,
     }  # fmt: skip
-    return json.dumps({"target": target, "sha256": f"hash of {target}", "record": record, "made": {"revision": "abc"}})
+    return json.dumps(
+        {"target": target, "sha256": f"hash of {target}", "record": record, "made": {"revision": "abc"}}
+    )
 
 
 @pytest.fixture
@@ -94,7 +96,9 @@ def test_others_can_read_the_export(ledger):
     document = ProvDocument.deserialize(content=json.dumps(as_prov("t", [METRICS])), format="json")
     (run,) = [a for a in document.get_records(ProvActivity) if "finetune" in str(a.identifier)]
     assert run.get_startTime().timestamp() == 100.0
-    assert {str(next(iter(values))) for name, values in attributes(run).items() if name == "revision"} == {"abc"}
+    assert {str(next(iter(values))) for name, values in attributes(run).items() if name == "revision"} == {
+        "abc"
+    }
     made = [str(r.args[0]) for r in document.get_records(ProvGeneration) if r.args[1] == run.identifier]
     assert made == [f"file:{METRICS}"]
 

@@ -85,7 +85,8 @@ def surroundings() -> dict[str, Any]:
         "packages": _sha256(lock) if lock.is_file() else "",
         "python": platform.python_version(),
         "torch": version("torch"),
-        "device": _ask("nvidia-smi", "--query-gpu=name", "--format=csv,noheader") or f"CPU {platform.machine()}",
+        "device": _ask("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+        or f"CPU {platform.machine()}",
     }
 
 
@@ -126,7 +127,7 @@ def sync(profile: str) -> Report:
 
 def foreign(profile: str) -> list[str]:
     """The files at places of outputs that neither Snakemake nor the ledger knows: copied there, or left by a killed job."""
-    listed = {entry["target"] for entry in read(profile)} | {target for target, _ in _records(profile)}
+    listed = {entry["target"] for entry in read(profile)} | {target for target, _ in _recorded(profile)}
     return sorted(
         str(path)
         for top, folders in MADE.items()
@@ -155,7 +156,7 @@ def verify(profile: str) -> dict[str, list[str]]:
         elif _sha256(path) != entry["sha256"]:
             found["changed"].append(entry["target"])
     found["unknown"] = sorted(
-        target for target, _ in _records(profile) if target not in listed and Path(target).is_file()
+        target for target, _ in _recorded(profile) if target not in listed and Path(target).is_file()
     )
     return found
 
@@ -220,6 +221,12 @@ def _read_record(target: str) -> Any:
 
 def _records(profile: str) -> Iterator[tuple[str, Any]]:
     """(target, record) of every record of this profile's outputs."""
+    for target, path in _recorded(profile):
+        yield target, read_json(path)
+
+
+def _recorded(profile: str) -> Iterator[tuple[str, Path]]:
+    """(target, file of its record) of every output of this profile that Snakemake has made."""
     for path in METADATA.rglob("*"):
         if not path.is_file():
             continue
@@ -229,4 +236,4 @@ def _records(profile: str) -> Iterator[tuple[str, Any]]:
         except ValueError:
             continue  # a temporary file of Snakemake's
         if target.startswith((f"data/{profile}/", f"results/{profile}/")):
-            yield target, read_json(path)
+            yield target, path

@@ -21,17 +21,21 @@ from cmcgns.pipeline.plan import Plan
 from cmcgns.reporting.tables import TITLES
 from cmcgns.sources.mimic_cxr import find_reports
 
-# The rules before the first training, whose outputs often stay the same when they run again (rule `prepared`).
-PREPARING = {
-    "synthesize",
-    "extract_reports",
-    "index",
-    "images",
-    "split",
-    "subset",
-    "tokenize",
-    "audit",
-    "gate",
+# Targets to make first if one of their rules runs: Snakemake runs what depends on a file that was made again in the same
+# call even if its bytes are the old ones, so steps that often give the same bytes get a call of their own.
+WAVES = {
+    "prepared": {
+        "synthesize",
+        "extract_reports",
+        "index",
+        "images",
+        "split",
+        "subset",
+        "tokenize",
+        "audit",
+        "gate",
+    },
+    "trained": {"shape_weights", "pretrain", "export_trunk"},
 }
 
 
@@ -75,11 +79,10 @@ def reproduce(profile: str, *, raw: Path | None, cores: int | None, dry_run: boo
             return _snakemake(profile, *arguments, "--dry-run", lock=lock)
         code, rules = to_do(profile, lock)
         try:
-            # in two calls, because Snakemake runs what depends on a file that was made again in the same call even if
-            # its bytes are the old ones
-            if PREPARING & rules:
-                code = _snakemake(profile, *arguments, "--", "prepared", lock=lock)
-            if rules and code == 0:
+            for target, first in WAVES.items():
+                if code == 0 and first & rules:
+                    code = _snakemake(profile, *arguments, "--", target, lock=lock)
+            if code == 0 and rules:
                 code = _snakemake(profile, *arguments, lock=lock)
         finally:
             ledger.pack(profile)
