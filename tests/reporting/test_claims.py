@@ -79,6 +79,7 @@ def test_better_than_random_means_an_interval_on_one_side_and_none_on_the_other(
         "table,dataset,fraction,method,reference,difference,low,high\n"
         "I,CheXpert,1%,Random Init,CM-CGNS,-20.0,-25.0,-15.0\n"
         "I,RSNA,1%,Random Init,CM-CGNS,-1.0,-5.0,3.0\n"
+        "I,RSNA,1%,Random Init,MoCo,7.0,6.0,8.0\n"
         "I,CheXpert,10%,Random Init,CM-CGNS,-1.0,-5.0,3.0\n"
         "I,CheXpert,1%,MoCo,CM-CGNS,-20.0,-25.0,-15.0\n"
         "II,RSNA,10%,Random Init,CM-CGNS,-9.0,-12.0,-1.0\n"

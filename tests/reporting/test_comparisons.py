@@ -13,7 +13,7 @@ import pytest
 from cmcgns.errors import InputError
 from cmcgns.parquet import write_parquet
 from cmcgns.pipeline.paths import Paths
-from cmcgns.reporting.comparisons import to_csv, write_comparisons
+from cmcgns.reporting.comparisons import Row, pairs_of_cell, resolution, to_csv, write_comparisons
 
 PATHS = Paths("t")
 IMAGES = 120
@@ -60,7 +60,7 @@ def rows(world):
 def test_a_row_for_each_method_with_a_finished_seed(rows):
     assert list(rows[0]) == [
         "table", "dataset", "fraction", "method", "reference", "difference", "low", "high", "p", "p_holm",
-        "n_test_groups", "n_seeds",
+        "resolvable", "n_test_groups", "n_seeds",
     ]  # fmt: skip
     found = [(row["table"], row["dataset"], row["fraction"], row["method"], row["n_seeds"]) for row in rows]
     assert found == [
@@ -98,14 +98,17 @@ def test_markdown_marks_what_remains_after_the_correction(rows):
     lines = Path(PATHS.table("comparisons", "md")).read_text().splitlines()
     assert lines[0].startswith("Difference: method minus reference")
     assert sum("**" in line for line in lines) == sum(float(row["p_holm"]) < 0.05 for row in rows) == 2
-    assert "| III | SIIM | 10% | MoCo | CM-CGNS | 3.33 [" in lines[-1] and lines[-1].endswith("| 60 | 1 |")
+    (siim,) = [line for line in lines if line.startswith("| III")]
+    assert "| III | SIIM | 10% | MoCo | CM-CGNS | 3.33 [" in siim and siim.endswith("| 60 | 1 |")
 
 
 def test_another_reference(world):
     write_comparisons(PATHS, tables=world, seeds=[0, 1, 2], resamples=50, reference="random")
     lines = Path(PATHS.table("comparisons", "csv")).read_text().splitlines()[1:]
     assert [line.split(",")[3:5] for line in lines] == [
-        [name, "Random Init"] for name in ("MoCo", "CLIP", "CM-CGNS")
+        *([name, "Random Init"] for name in ("MoCo", "CLIP", "CM-CGNS")),
+        *([name, "MoCo"] for name in ("CLIP", "CM-CGNS")),  # the best there
+        ["CM-CGNS", "MoCo"],  # on SIIM there is no random start
     ]
 
 
@@ -114,6 +117,61 @@ def test_runs_on_different_test_images_are_refused(world):
     write_run("moco", "classification-rsna", 1, shorter, IMAGES - 2)
     with pytest.raises(InputError, match=r"moco/.*seed-1/predictions.parquet: tested on other images"):
         write_comparisons(PATHS, tables=world, seeds=[0, 1, 2], resamples=10)
+
+
+def runs(*primary: float) -> dict[int, np.ndarray]:
+    return {seed: np.array([value, value]) for seed, value in enumerate(primary)}
+
+
+def test_all_meet_the_reference_and_the_best_and_no_pair_comes_twice():
+    values = {"cm_cgns": runs(0.6, 0.8), "a": runs(0.1, np.nan), "b": runs(0.7, 0.9), "c": runs(0.75)}
+    against = [("a", "cm_cgns"), ("b", "cm_cgns"), ("c", "cm_cgns")]
+    assert pairs_of_cell(values, "cm_cgns") == [*against, ("a", "b"), ("c", "b")]
+    values["cm_cgns"] = runs(0.8)  # equal to the best
+    assert pairs_of_cell(values, "cm_cgns") == against
+    values["cm_cgns"] = {}
+    assert pairs_of_cell(values, "cm_cgns") == [*against, ("a", "b"), ("c", "b")]
+
+
+def test_the_best_was_chosen_from_all_pairs_and_is_corrected_for_them(world):
+    """A fourth method beats CM-CGNS; of four others there are six pairs, of which three are shown."""
+    for seed in range(3):
+        write_run("mgca", "classification-rsna", seed, classifier(6.0, seed))
+    write_comparisons(PATHS, tables={"1": world["1"]}, seeds=[0, 1, 2], resamples=200)
+    rows = list(csv.DictReader(Path(PATHS.table("comparisons", "csv")).read_text().splitlines()))
+    planned, chosen = rows[:4], rows[4:]
+    assert {row["reference"] for row in planned} == {"CM-CGNS"}
+    assert [(row["method"], row["reference"]) for row in chosen] == [
+        (name, "MGCA") for name in ("Random Init", "MoCo", "CLIP")
+    ]
+    for group, family in ((planned, 4), (chosen, 6)):
+        first = min(group, key=lambda row: float(row["p"]))
+        assert float(first["p_holm"]) == pytest.approx(family * float(first["p"]), rel=0.02)
+
+
+def test_what_a_cell_can_resolve_is_the_median_of_its_pairs():
+    def row(dataset, fraction, resolvable, seeds=3):
+        return Row("I", dataset, fraction, "a", "b", 0.0, -1.0, 1.0, 1.0, 1.0, resolvable, 60, seeds)
+
+    rows = [
+        row("RSNA", "1%", 4.0, 1),
+        row("RSNA", "1%", None),
+        row("RSNA", "1%", 7.0),
+        row("SIIM", "1%", None),
+    ]
+    assert resolution([*rows, rows[0]._replace(table="II")]) == {
+        "I": "RSNA 1% 5.50 (60 patients, 3 seeds); SIIM 1% unknown (60 patients, 3 seeds)",
+        "II": "RSNA 1% 4.00 (60 patients, 1 seeds)",
+    }
+
+
+def test_the_resolvable_difference_stands_beside_the_interval_and_below_the_table(rows):
+    """Above the interval's half width, and 2.80 / 1.96 of it where there are many degrees of freedom."""
+    *_, siim = rows
+    half = (float(siim["high"]) - float(siim["low"])) / 2
+    assert float(siim["resolvable"]) == pytest.approx(2.845 / 2.001 * half, abs=0.02)  # t of 59 degrees
+    text = Path(PATHS.table("comparisons", "md")).read_text()
+    assert text.endswith(f"- III: SIIM 10% {siim['resolvable']} (60 patients, 1 seeds)\n")
 
 
 def test_no_comparison_leaves_the_header():

@@ -37,6 +37,10 @@ def write(name: str, paths: Paths, values: dict[str, Any]) -> None:
         from cmcgns.reporting.comparisons import write_comparisons
 
         write_comparisons(paths, **values)
+    elif name == "ranks":
+        from cmcgns.reporting.ranks import write_ranks
+
+        write_ranks(paths, **values)
     elif name == "claims":
         from cmcgns.reporting.claims import write_claims
 

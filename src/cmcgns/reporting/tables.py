@@ -27,7 +27,8 @@ TITLES = {
     "grounding": "Phrase grounding",
     "leakage": "What leakage costs",
     "compute": "Cost of the pre-training",
-    "comparisons": "Every method against CM-CGNS",
+    "comparisons": "Every method against CM-CGNS and the best",
+    "ranks": "Mean ranks",
     "claims": "The paper's claims",
 }
 NUMERALS = {"1": "I", "2": "II", "3": "III", "4": "IV", "sensitivity": ""}
@@ -98,7 +99,7 @@ def write_table(
     """
     groups = [tuple(group) for group in groups]
     notes = accepted(Path(gate), {pair.partition("-")[2] for _, pair, _ in groups}) if gate else []
-    runs = {group: _read_runs(paths, *group, seeds) for group in groups}
+    runs = {group: read_runs(paths, *group, seeds) for group in groups}
     cells = primary_cells(name, runs)
     write_text(paths.table(name, "csv"), to_csv(cells))
     write_text(paths.table(name, "details.csv"), to_csv(further_cells(name, runs)))
@@ -251,7 +252,8 @@ def _ranks(values: list[float | None]) -> list[int | None]:
     return [None if v is None else order.index(v) + 1 for v in values]
 
 
-def _read_runs(paths: Paths, arm: str, pair: str, fraction: int, seeds: list[int]) -> list[dict[str, Any]]:
+def read_runs(paths: Paths, arm: str, pair: str, fraction: int, seeds: list[int]) -> list[dict[str, Any]]:
+    """The `metrics.json` of those runs of a cell that are finished."""
     found = []
     for seed in seeds:
         path = Path(paths.cell(arm, pair, fraction, seed)) / "metrics.json"
