@@ -19,6 +19,7 @@ from cmcgns.typed import Count, Fraction, NonNegative, Positive, Section
 
 RECIPES = ("crop", "moco_v1", "moco_v2", "simclr", "simclr_cxr", "convirt", "clip", "prior")
 """The augmentations of `images.augment`, which imports torch."""
+TRACKERS = ("none", "tensorboard", "mlflow", "wandb")
 SOURCES = ("mimic_cxr", "chexpert", "rsna", "covidx", "siim", "object_cxr")
 PAIRS = (
     "classification-chexpert",
@@ -127,6 +128,13 @@ class Pretraining(Section):
     checkpoint_minutes: Positive
     devices: Count
     threads: Count = Field(description="CPU threads of a pre-training job; a change changes the last digits")
+
+
+class Tracking(Section):
+    """Live logs of pre-training, beside `history.csv`; no step's result depends on them."""
+
+    backend: Literal[TRACKERS]
+    folder: str
 
 
 class Preset(Section):
@@ -274,6 +282,7 @@ class Settings(Section):
     audit: Audit
     encoders: Encoders
     pretraining: Pretraining
+    tracking: Tracking
     methods: dict[Literal[tuple(m for m in METHODS if METHODS[m].phases)], MethodSettings]
     leakage: Leakage
     ablation: Ablation

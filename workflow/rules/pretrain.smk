@@ -48,6 +48,7 @@ rule pretrain:
         gpu=S.pretraining.devices,
     shell:
         "{LAUNCH}cmcgns pretrain {wildcards.arm} {wildcards.phase} --profile {S.profile} --start '{input.start}'"
+        " --tracking {S.tracking.backend} --tracking-folder {S.tracking.folder:q}"
         " --checkpoint-minutes {S.pretraining.checkpoint_minutes} --scheme {PLAN.scheme} --code {params.code} --settings {params.settings:q} > {log} 2>&1"
 
 
