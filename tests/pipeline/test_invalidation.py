@@ -21,7 +21,7 @@ from cmcgns.settings import Settings
 ROOT = Path(__file__).parents[2]
 MODEL = r"(pretrain|align|attention) .*"  # what trains or loads a pre-trained model
 TABLES = r"table .*"
-SHARED = ("table compute", "report")  # which variants share a phase may change
+SHARED = ("table compute",)  # which variants share a phase may change
 # (leaf, steps): patterns; all that changes must match one of the steps, and something must change unless there are none
 EXPECTED = [
     (r"sources\.covidx_version", ["index covidx"]),
@@ -50,13 +50,14 @@ EXPECTED = [
     (r"pretraining\.augmentation", [MODEL]),
     (r"pretraining\.training\..*", [MODEL, "audit_runs"]),
     (r"pretraining\.(next_phase_from|final_checkpoint|checkpoint_minutes)", []),
+    (r"tracking\..*", []),
     (r"methods\.(\w+)\.(objective|shares|presets)\..*", [r"(pretrain|align \w+|attention) {0}(-\w+)?( .*)?", "audit_runs", *SHARED]),
-    (r"ablation\..*", [r"(pretrain|align \w+|attention) cm_cgns-.*", "audit_runs", TABLES, "report"]),
-    (r"leakage\..*", [TABLES, "report"]),
-    (r"sensitivity\.pairs", [TABLES, "report", "audit_runs"]),
+    (r"ablation\..*", [r"(pretrain|align \w+|attention) cm_cgns-.*", "audit_runs", TABLES]),
+    (r"leakage\..*", [TABLES]),
+    (r"sensitivity\.pairs", [TABLES, "audit_runs"]),
     (r"sensitivity\..*", []),  # not asked for in the paper's profile
-    (r"downstream\.methods", [TABLES, "report", "audit_runs"]),
-    (r"downstream\.pairs", [TABLES, "report", "audit_runs", "audit"]),
+    (r"downstream\.methods", [TABLES, "audit_runs"]),
+    (r"downstream\.pairs", [TABLES, "audit_runs", "audit"]),
     (r"downstream\.fractions", [TABLES, "audit_runs"]),
     (r"downstream\.seeds", [TABLES, "audit_runs", "audit", "tsne .*"]),
     (r"downstream\.imagenet_weights", ["trunk imagenet"]),
@@ -66,7 +67,7 @@ EXPECTED = [
     (r"downstream\.precision", ["finetune .*"]),
     (r"downstream\.bootstrap", ["finetune classification.*"]),
     (r"downstream\.threads", ["finetune .*", "features", "align .*", "attention .*"]),
-    (r"alignment\.kinds", [TABLES, "report"]),
+    (r"alignment\.kinds", [TABLES]),
     (r"alignment\.gallery", ["align retrieval .*"]),
     (r"alignment\.(seeds|batch_size)", ["align .*", "attention .*"]),
     (r"figures\.kinds", []),
@@ -79,8 +80,8 @@ def slices(plan: Plan) -> dict[str, str]:
     found = {
         step: plan.params(step)
         for step in (
-            *("synthesize", "reports", "images", "tokenize", "features", "report", "audit", "audit_runs"),
-            "shape_weights",
+            *("synthesize", "reports", "images", "tokenize", "features", "audit", "audit_runs"),
+            "shape_weights",  # not `report`, which shows all settings
         )
     }
     found["gate"] = plan.params("gate", scheme="audited")
@@ -100,7 +101,7 @@ def slices(plan: Plan) -> dict[str, str]:
     for pair in BEFORE_PAIRS:
         for fraction in (1, 10, 100):
             found[f"finetune {pair} {fraction}"] = plan.params("finetune", pair=pair, fraction=fraction)
-    for name in ("1", "2", "3", "4", "retrieval", "leakage", "compute", "comparisons", "claims"):
+    for name in ("1", "2", "3", "4", "retrieval", "leakage", "compute", "comparisons", "ranks", "claims"):
         found[f"table {name}"] = plan.params("table", name=name)
     return found
 
@@ -188,7 +189,7 @@ def test_no_row_is_idle():
 
 
 HEADS = {"classification", "detection", "segmentation"}
-NUMBERS = {"table", "alignment", "compute", "comparisons", "claims", "leakage"}
+NUMBERS = {"table", "alignment", "compute", "comparisons", "ranks", "claims", "leakage"}
 CODE = {  # a module, or all of a package: the steps that a change of it makes run again
     "audit": {"audit", "audit_page", "audit_runs", "gate"},
     "evaluation": {*HEADS, "features", "align", "figure", "comparisons", "leakage"},
@@ -198,7 +199,7 @@ CODE = {  # a module, or all of a package: the steps that a change of it makes r
     "images.hashing": {"split", "audit"},
     "losses": {"detection", "segmentation"},  # those of pre-training come with the method's file
     "objectives": {"pretrain", "align", "figure"},
-    "reporting": {*NUMBERS, "audit_page", "figure", "report"},
+    "reporting": {*NUMBERS, "audit_page", "figure", "report", "summary"},
     "reporting.page": {"report"},
     "reporting.figures": {"figure"},
     "synthetic": {"synthesize", "shape_weights"},

@@ -25,7 +25,13 @@ def plan(monkeypatch):
 def slices(plan: Plan) -> dict[str, str]:
     found = {
         step: plan.params(step)
-        for step in ("synthesize", "reports", "images", "tokenize", "features", "report")
+        for step in (
+            "synthesize",
+            "reports",
+            "images",
+            "tokenize",
+            "features",
+        )  # the report shows all settings
     }
     for source in plan.sources():
         for step in ("index", "split", "subset"):
@@ -87,6 +93,25 @@ def test_a_leaf_changes_the_slices_that_read_it_and_no_other(plan, tmp_path, key
     path.write_text(yaml.safe_dump(tree))
     before, after = slices(plan), slices(Plan.load("paper", path))
     assert {name for name in before if before[name] != after[name]} == changed
+
+
+def test_the_report_shows_what_a_run_could_read_and_what_is_not_the_paper_s(plan):
+    shown = plan.slice("report")
+    assert shown["differences"] == []
+    assert shown["settings"]["prior/stage2"] == plan.slice("pretrain", arm="prior", phase="stage2")
+    assert shown["settings"]["cm_cgns-mir/stage2"] == {
+        "as": "cm_cgns/stage2",
+        "but": {"objective.clustering": False},
+    }
+    assert "cm_cgns-mir/stage1" not in shown["settings"]  # that of cm_cgns-baseline
+    demo = {leaf: values for leaf, *values in Plan.load("demo").slice("report")["differences"]}
+    assert demo["images.size"] == [224, 64] and demo["synthetic.seed"] == [None, 0]
+    assert "images.store_size" not in demo and "profile" not in demo
+
+
+def test_a_report_s_settings_fit_a_command_line():
+    for profile in ("paper", "science_gpu"):  # Linux takes 128 KiB in one piece
+        assert len(Plan.load(profile).params("report")) < 100_000
 
 
 def test_the_runs_are_the_product_of_the_settings_and_the_ablation(plan):

@@ -4,6 +4,7 @@
 def endings(name):
     """What a table is written as; those of the paper and of alignment go into papers."""
     extra = ["details.csv", "tex"] if name in PLAN.cell_tables() else ["tex"] if name in KINDS else []
+    extra += ["svg"] if name == "ranks" else []
     return [P.table(name, ending) for ending in ("csv", "md", *extra)]
 
 
@@ -44,10 +45,8 @@ rule summary:
 
 rule report:
     input:
-        [P.table(name, "csv") for name in PLAN.tables()],
-        [P.table(name, ending) for name in PLAN.cell_tables() for ending in ("details.csv", "md")],
-        "src/cmcgns/reporting/templates/report.html.j2",
-        sorted({f"{PLAN.phase(arm, phase)}/history.csv" for arm in PLAN.arms() for phase in PLAN.phases(arm)}),
+        PLAN.report_inputs(),
+        [f"src/cmcgns/reporting/templates/report.{ending}" for ending in ("html.j2", "css", "js")],
     output:
         P.report,
     log:

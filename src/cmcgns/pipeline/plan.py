@@ -49,6 +49,7 @@ MODULES = {
     "compute": ("cmcgns.reporting.compute",),
     "leakage": ("cmcgns.reporting.leakage",),
     "comparisons": ("cmcgns.reporting.comparisons",),
+    "ranks": ("cmcgns.reporting.ranks",),
     "claims": ("cmcgns.reporting.claims",),
     "summary": ("cmcgns.reporting.summary",),
     "report": ("cmcgns.reporting.page",),
@@ -79,13 +80,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one profile runs."""
+    """What one profile runs. `paper` holds the paper's settings, which the report compares the profile's with."""
 
     settings: Settings
+    paper: Settings | None = None
 
     @classmethod
     def load(cls, profile: str, params: str | Path = "params.yaml") -> Plan:
-        return cls(load(params, profile))
+        return cls(load(params, profile), load(params, "paper"))
 
     @property
     def paths(self) -> Paths:
@@ -137,6 +139,7 @@ class Plan:
         names += ["leakage"] if self.settings.leakage.pairs else []
         names += ["compute"] if any(self.phases(arm) for arm in self.arms()) else []
         methods = self.settings.downstream.methods
+        names += ["ranks"] if len(methods) > 1 and self.settings.downstream.pairs else []
         return names + (["comparisons", "claims"] if "cm_cgns" in methods and len(methods) > 1 else [])
 
     def table_inputs(self, name: str) -> list[str]:
@@ -155,6 +158,7 @@ class Plan:
             ]
             return [self.paths.audit] + [f"{self.cell_folder(cell)}/metrics.json" for cell in wanted]
         names = self.cell_tables() if name in ("comparisons", "claims") else [name]
+        names = [table for table in self.cell_tables() if table in TABLES] if name == "ranks" else names
         more = [self.paths.gate(self.scheme)] if name in self.cell_tables() else []
         if name == "claims":
             values = self.slice("table", name=name)
@@ -471,12 +475,19 @@ class Plan:
         if name in KINDS:
             return {"metrics": {arm: self.paths.alignment(name, arm) for arm in self.readers()}}
         if name == "compute":
-            return {"phases": self._report()["phases"]}
+            return {
+                "phases": [
+                    [arm, phase, self.phase(arm, phase)] for arm in self.arms() for phase in self.phases(arm)
+                ]
+            }
         if name == "leakage":
             cells, schemes = self.groups(name), self.leakage_schemes()
             return {"cells": cells, "schemes": schemes, "seeds": seeds, "own": self.scheme}
         if name == "comparisons":
             return {"tables": {table: self.groups(table) for table in self.cell_tables()}, "seeds": seeds}
+        if name == "ranks":
+            tables = [table for table in self.cell_tables() if table in TABLES]
+            return {"cells": [group for table in tables for group in self.groups(table)], "seeds": seeds}
         if name == "claims":
             return {
                 "comparisons": self.paths.table("comparisons", "csv"),
@@ -520,13 +531,93 @@ class Plan:
         }
 
     def _report(self) -> dict[str, Any]:
+        own = self._json(*type(self.settings).model_fields)
+        paper = self.paper.model_dump(mode="json") if self.paper else own
         return {
-            "tables": self.cell_tables(),
+            "tables": {name: self.groups(name) for name in self.cell_tables()},
             "others": [name for name in self.tables() if name not in self.cell_tables()],
-            "phases": [
-                [arm, phase, self.phase(arm, phase)] for arm in self.arms() for phase in self.phases(arm)
-            ],
+            "seeds": self.settings.downstream.seeds,
+            "arms": {
+                arm: {
+                    "phases": [[phase, self.phase(arm, phase)] for phase in self.phases(arm)],
+                    "weights": self.final(arm) or self.image_weights(arm),
+                }
+                for arm in self.arms()
+            },
+            "leakage": {"groups": self.groups("leakage"), "schemes": self.leakage_schemes()},
+            "scheme": self.scheme,
+            "settings": self._shown(),
+            "code": self._codes(),
+            "figures": self.shown_figures(),
+            "differences": [d for d in _differences(paper, own) if d[0] != "profile"],
         }
+
+    def _shown(self) -> dict[str, Any]:
+        """The settings of every kind of run, each once; of a variant what it changes, so that they fit a command line."""
+        shown: dict[str, Any] = {}
+        for pair, fraction in sorted({(cell.pair, cell.fraction) for cell in self.cells()}):
+            shown[f"{pair}-{fraction}"] = self.slice("finetune", pair=pair, fraction=fraction)
+        if self.settings.downstream.classification.views:
+            shown["features"] = self.slice("features")
+        for arm in self.arms():
+            for phase in self.phases(arm):
+                if self.owner(arm, phase) != arm:
+                    continue
+                own = self.slice("pretrain", arm=arm, phase=phase)
+                method = self.method(arm)
+                if arm != method:
+                    own = {
+                        "as": f"{method}/{phase}",
+                        "but": {
+                            leaf: now
+                            for leaf, _, now in _differences(
+                                self.slice("pretrain", arm=method, phase=phase), own
+                            )
+                        },
+                    }
+                shown[f"{arm}/{phase}"] = own
+        for kind in self.settings.alignment.kinds if self.readers() else []:
+            values = self.slice("align", kind=kind, arm=self.readers()[0])
+            common = {k: v for k, v in values["settings"].items() if k not in ("encoders", "objective")}
+            shown[kind] = common | {"seeds": values["seeds"]}
+        return shown
+
+    def _codes(self) -> dict[str, str]:
+        """The fingerprints of the code that made the numbers of the report."""
+        codes = {task: self.code(task) for task in TABLES.values()}
+        for arm in self.arms():
+            if self.phases(arm):
+                codes[f"pretrain/{self.method(arm)}"] = self.code("pretrain", arm)
+                codes[f"align/{self.method(arm)}"] = self.code("align", arm)
+        return codes
+
+    def shown_figures(self) -> list[list[str]]:
+        """(kind, arm, file without ending) of the report's figures; films of real patients are not among them."""
+        kinds = self.settings.figures.kinds
+        found = []
+        if "attention" in kinds and self.settings.synthetic:
+            found = [["attention", arm, self.paths.attention(arm, True)] for arm in self.readers()]
+        return found + [["tsne", arm, self.paths.tsne(arm)] for arm in self.arms() if "tsne" in kinds]
+
+    def report_inputs(self) -> list[str]:
+        """The files that the report is made from, its templates aside."""
+        phases = sorted({self.phase(arm, phase) for arm in self.arms() for phase in self.phases(arm)})
+        return [
+            *(self.paths.table(name, ending) for name in self.tables() for ending in ("csv", "md")),
+            *(self.paths.table(name, "details.csv") for name in self.cell_tables()),
+            *([self.paths.table("ranks", "svg")] if "ranks" in self.tables() else []),
+            *(f"{self.cell_folder(cell)}/metrics.json" for cell in self.cells()),
+            *(f"{folder}/{file}" for folder in phases for file in ("history.csv", "compute.json")),
+            *(
+                self.paths.alignment(kind, arm)
+                for kind in self.settings.alignment.kinds
+                for arm in self.readers()
+            ),
+            *(f"{file}.png" for _, _, file in self.shown_figures()),
+            *(f"{file}.json" for kind, _, file in self.shown_figures() if kind == "tsne"),
+            self.paths.audit,
+            self.paths.gate(self.scheme),
+        ]
 
     def report_files(self) -> list[Path]:
         """The reports' zip, if they lie there as downloaded; a folder's many files are taken as never changed."""
@@ -562,3 +653,20 @@ class Plan:
 @cache
 def _code(step: str, *extra: str) -> str:
     return fingerprint(*MODULES[step], *extra)
+
+
+def _leaves(value: Any, path: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A tree of settings as {dotted key: leaf}."""
+    if not isinstance(value, dict) or not value:
+        return {".".join(path): value}
+    return {
+        leaf: found
+        for key, child in value.items()
+        for leaf, found in _leaves(child, (*path, str(key))).items()
+    }
+
+
+def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[list[Any]]:
+    """(leaf, value before, value after) of the leaves that differ; None where there is no such leaf."""
+    a, b = _leaves(before), _leaves(after)
+    return [[leaf, a.get(leaf), b.get(leaf)] for leaf in sorted(a | b) if a.get(leaf) != b.get(leaf)]
