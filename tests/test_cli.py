@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
-from cmcgns.cli import run
+from cmcgns.cli import app, run
 from cmcgns.methods import METHODS
 from cmcgns.parquet import read_parquet
 
@@ -61,6 +65,9 @@ def test_reports_extract_needs_no_settings_file(tmp_path, monkeypatch, capsys):
             "nowhere: the folder of downloads does not exist",
         ),
         (["synthesize", "--profile", "paper"], "has no synthetic world"),
+        (["compare", "demo", "ci"], "profile 'demo' has no results here"),
+        (["plan", "--profile", "dmo"], "no profile named 'dmo'"),
+        (["verify"], "there is no ledger"),
         (["index", "siim", "--profile", "demo"], "data/demo/raw: the folder cannot be listed"),
     ],
 )
@@ -124,3 +131,64 @@ def test_an_arm_or_phase_that_is_none_is_told(arguments, told, capsys, monkeypat
     monkeypatch.chdir(ROOT)
     assert run(arguments) == 1
     assert told in capsys.readouterr().err
+
+
+def commands(
+    group=None, names: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], typer.core.TyperCommand]]:
+    """Every command with the words that call it."""
+    group = group or typer.main.get_command(app)
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*names, name))
+        else:
+            yield (*names, name), command
+
+
+ALL = dict(commands())
+
+
+@pytest.mark.parametrize("names", ALL, ids=" ".join)
+def test_every_command_has_an_example_that_it_understands(names):
+    command = ALL[names]
+    assert command.help
+    words = shlex.split(command.epilog.removeprefix("Example: "))
+    assert tuple(words[: 1 + len(names)]) == ("cmcgns", *names)
+    with command.make_context(" ".join(names), words[1 + len(names) :]) as context:  # parses, runs nothing
+        assert context.params
+
+
+def test_help_shows_the_example(capsys):
+    assert run(["status", "-h"]) == 0
+    assert "Example: cmcgns status --profile demo" in capsys.readouterr().out
+    assert run(["-h"]) == 0
+    assert "Example: cmcgns reproduce --profile demo" in capsys.readouterr().out
+
+
+def test_the_graph_calls_commands_that_are_there():
+    rules = "".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    called = {tuple(words.split()) for words in re.findall(r"cmcgns ((?:[a-z-]+ ?)+)", rules)}
+    assert len(called) > 15
+    assert all(words[:1] in ALL or words[:2] in ALL for words in called)
+
+
+def test_a_plan_and_a_status_are_told_to_people_and_machines(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").symlink_to(ROOT / "params.yaml")
+    assert run(["plan", "--profile", "ci", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert run(["status", "--profile", "ci", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["counts"]["waiting"] == plan["jobs"]
+    log = tmp_path / "logs/ci/audit.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("cmcgns: wrong.\n")
+    assert run(["status", "--profile", "ci"]) == 1
+    assert "1 failed" in capsys.readouterr().out
+
+
+def test_the_audit_of_a_table_speaks_json(tmp_path, capsys):
+    table = tmp_path / "split.csv"
+    table.write_text("id,split,patient\na,train,1\nb,test,1\nc,test,2\n")
+    assert run(["audit", "table", str(table), "--group", "patient", "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert "critical" in {finding["severity"] for finding in document["findings"]}

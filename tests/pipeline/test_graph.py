@@ -12,6 +12,7 @@ import pytest
 from cmcgns.pipeline.reproduce import WAVES
 
 PROFILE = "tiny"
+KILLS = 4  # benchmarks/job_graph.py: more, on the graph of the paper
 OVERLAY = """
   tiny:
     images: {size: 64}
@@ -44,7 +45,7 @@ SEGMENTATION = {
     for seed in (0, 1)
 }
 CHEXPERT = {name.replace("segmentation-siim", "classification-chexpert") for name in SEGMENTATION}
-SUMMARIES = {"summary", "report", "table comparisons", "table claims"}  # of all tables
+SUMMARIES = {"summary", "report", "table comparisons", "table ranks", "table claims"}  # of all tables
 
 
 def short(steps: list[str]) -> set[str]:
@@ -167,10 +168,10 @@ def test_dvc_experiments_try_a_value_and_keep_it_apart(clone):
 def test_a_run_killed_anywhere_ends_as_if_it_had_not_been(stand_in: ModuleType, tmp_path, finished):
     project = stand_in.Project(tmp_path, PROFILE, OVERLAY)
     rng, seconds = random.Random(0), {"STAND_IN_SECONDS": "0.1"}
-    for _ in range(10):
-        project.kill_when(len(project.ran()) + rng.randint(0, 8), rng, **seconds)
+    for _ in range(KILLS):
+        project.kill_when(len(project.ran()) + rng.randint(0, 20), rng, **seconds)
     project.reproduce(**seconds)
-    assert project.repeated() <= 10 * 2  # two cores: at most the running jobs of each kill
+    assert project.repeated() <= KILLS * 2  # two cores: at most the running jobs of each kill
     assert project.outputs() == finished.outputs()
 
 

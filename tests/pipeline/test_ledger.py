@@ -27,13 +27,13 @@ def done(tmp_path, monkeypatch) -> None:
 
 
 def record(name: str, job: str) -> None:
-    path = ledger._record_path(name)
+    path = ledger.record_path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"rule": job}))
 
 
 def rule(name: str) -> str | None:
-    path = ledger._record_path(name)
+    path = ledger.record_path(name)
     return json.loads(path.read_text())["rule"] if path.exists() else None
 
 
@@ -45,17 +45,17 @@ def test_a_record_lies_where_snakemake_looks_for_it(done):
             self._max_len = None
 
     for name in (NAMES[0], LONG):
-        assert ledger._record_path(name) == Path(Asked()._record_path(ledger.METADATA, name))
+        assert ledger.record_path(name) == Path(Asked()._record_path(ledger.METADATA, name))
 
 
 def test_nothing_changed_nothing_done(done):
-    assert ledger.sync("t") == ([], [], [])
+    assert ledger.sync("t") == ([], [], [], False)
     assert ledger.verify("t") == {"changed": [], "missing": [], "foreign": [], "unknown": []}
 
 
 def test_a_clone_with_the_results_gets_its_records_back_whatever_the_times(done):
     for name in NAMES:
-        ledger._record_path(name).unlink()
+        ledger.record_path(name).unlink()
         os.utime(name, (0, 0))
     assert sorted(ledger.sync("t").restored) == sorted(NAMES)
     assert [rule(name) for name in NAMES] == ["first"] * 3
@@ -70,7 +70,7 @@ def test_a_changed_file_is_removed_even_if_its_time_says_nothing(done):
 
 
 def test_a_changed_file_in_a_clone_is_removed_too(done):
-    ledger._record_path(NAMES[1]).unlink()
+    ledger.record_path(NAMES[1]).unlink()
     Path(NAMES[1]).write_text("another version")
     assert ledger.sync("t").removed == [NAMES[1]]
 
@@ -78,10 +78,23 @@ def test_a_changed_file_in_a_clone_is_removed_too(done):
 def test_what_a_killed_run_made_since_is_kept(done):
     Path(NAMES[1]).write_text("newer")
     record(NAMES[1], "second")
-    assert ledger.sync("t") == ([], [], []) and Path(NAMES[1]).read_text() == "newer"
+    assert ledger.sync("t") == ([], [], [], True) and Path(NAMES[1]).read_text() == "newer"
     Path("results/t/new.csv").write_text("new")
     record("results/t/new.csv", "second")
     assert ledger.verify("t")["unknown"] == ["results/t/new.csv"]
+
+
+def test_a_job_that_ran_again_to_the_same_bytes_keeps_its_new_record(done):
+    record(NAMES[1], "second")
+    assert ledger.sync("t") == ([], [], [], True) and rule(NAMES[1]) == "second"
+
+
+def test_a_ledger_that_was_checked_out_brings_its_records(done):
+    record(NAMES[1], "second")
+    ledger.pack("t")
+    path = ledger.ledger_path("t")
+    path.write_text(path.read_text().replace("second", "of the other version"))
+    assert ledger.sync("t").restored == [NAMES[1]] and rule(NAMES[1]) == "of the other version"
 
 
 def test_a_file_that_no_run_made_is_taken_away(done):
@@ -96,7 +109,7 @@ def test_a_file_that_no_run_made_is_taken_away(done):
 
 def test_a_missing_file_is_told_and_left_to_snakemake(done):
     Path(NAMES[0]).unlink()
-    assert ledger.sync("t") == ([], [], [])
+    assert ledger.sync("t") == ([], [], [], False)
     assert ledger.verify("t")["missing"] == [NAMES[0]]
 
 
@@ -109,6 +122,6 @@ def test_a_broken_ledger_is_named(done):
 
 def test_without_a_ledger_there_is_nothing_to_verify(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert ledger.sync("t") == ([], [], [])
+    assert ledger.sync("t") == ([], [], [], False)
     with pytest.raises(InputError, match="no ledger"):
         ledger.verify("t")

@@ -107,7 +107,13 @@ def pairs(n: int = 14, seed: int = 0) -> data.Pairs:
 
 
 def train(
-    out: Path, objective: Objective | None = None, progress=lambda text: None, train=None, asked=(), **changes
+    out: Path,
+    objective: Objective | None = None,
+    progress=lambda text: None,
+    log=lambda row: None,
+    train=None,
+    asked=(),
+    **changes,
 ):
     objective = objective or Toy()
     history = loop.train_phase(
@@ -122,6 +128,7 @@ def train(
         out=out,
         identity="x",
         progress=progress,
+        log=log,
         asked=asked,
     )
     return objective, history
@@ -142,6 +149,20 @@ def test_outputs_and_history(tmp_path):
     assert int(last["seen"]) == 3 * 3 * 4  # three full batches an epoch; validation counts nothing
     best = load_file(tmp_path / "best.safetensors")
     assert (table["valid_loss"].idxmin() == 2) == torch.equal(best["trunk.weight"], last["trunk.weight"])
+
+
+def test_every_row_is_logged_once_though_the_run_is_stopped(tmp_path):
+    logged, asked = [], []
+
+    def log(row):
+        logged.append(row)
+        asked.append(15)  # as if SIGTERM arrived
+
+    with pytest.raises(SystemExit):
+        train(tmp_path, log=log, asked=asked)
+    assert [row["epoch"] for row in logged] == [1]
+    _, history = train(tmp_path, log=logged.append)
+    assert logged == history and [row["epoch"] for row in logged] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("kind", [Toy, Memory])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,15 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cmcgns.errors import InputError
+from cmcgns.progress import progress
 
 if TYPE_CHECKING:  # the command line starts without pandas
     from cmcgns.audit.findings import Fact, Finding
 
 audit_app = typer.Typer(no_args_is_help=True, help="Find and count the leaks of splits.")
 Out = Annotated[Path | None, typer.Option(help="Write findings and facts as JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print them as JSON.")]
 
 
-@audit_app.command("labels")
+@audit_app.command("labels", epilog="Example: cmcgns audit labels downloads --scheme audited")
 def labels(
     folder: Annotated[
         Path, typer.Argument(help="Holds rsna/, siim/, covidx/, chexpert/, object-CXR/, mimic/ or some.")
@@ -32,6 +35,7 @@ def labels(
         ),
     ] = None,
     out: Out = None,
+    json_output: Json = False,
 ) -> None:
     """Audit the splits of label files as published; no image is needed."""
     from cmcgns.audit.labels import audit_labels
@@ -39,10 +43,10 @@ def labels(
 
     if not folder.is_dir():
         raise InputError("the folder of label files does not exist", file=folder)
-    _finish(*audit_labels(folder, tuple(scheme or SCHEMES), _maps(groups or [])), out)
+    _finish(*audit_labels(folder, tuple(scheme or SCHEMES), _maps(groups or [])), out, json_output)
 
 
-@audit_app.command("table")
+@audit_app.command("table", epilog="Example: cmcgns audit table split.csv --id image --group patient")
 def table(
     file: Annotated[Path, typer.Argument(help="A CSV file, one row an image.")],
     image: Annotated[
@@ -53,15 +57,17 @@ def table(
     label: Annotated[str | None, typer.Option(help="Column of classes.")] = None,
     image_root: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
     out: Out = None,
+    json_output: Json = False,
 ) -> None:
     """Audit anybody's own split."""
     from cmcgns.audit.table import audit_table
 
     if not file.is_file():
         raise InputError("the table does not exist", file=file)
-    _finish(
-        *audit_table(file, image=image, split=split, group=group, label=label, image_root=image_root), out
-    )
+    columns = {"image": image, "split": split, "group": group, "label": label}
+    with progress("images") as tick:
+        found = audit_table(file, **columns, image_root=image_root, progress=tick)
+    _finish(*found, out, json_output)
 
 
 def render(findings: Sequence[Finding], facts: Sequence[Fact]) -> str:
@@ -110,10 +116,11 @@ def _maps(texts: Sequence[str]) -> dict[str, Path]:
     return maps
 
 
-def _finish(findings: Sequence[Finding], facts: Sequence[Fact], out: Path | None) -> None:
-    from cmcgns.audit.findings import write_audit
+def _finish(findings: Sequence[Finding], facts: Sequence[Fact], out: Path | None, json_output: bool) -> None:
+    from cmcgns.audit.findings import to_document, write_audit
 
-    print(render(findings, facts), flush=True)
+    document = json.dumps(to_document(findings, facts), indent=1) if json_output else ""
+    print(document or render(findings, facts), flush=True)
     if out is not None:
         write_audit(out, findings, facts)
     if any(found.severity == "critical" for found in findings):

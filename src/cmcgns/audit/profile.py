@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ def audit_profile(
     siim_subset_of: str,
     near_duplicates: bool,
     out: Path,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Finding], list[Fact]]:
     """Check what the runs of a profile will read; the other schemes are drawn here and checked beside it.
 
@@ -34,6 +35,7 @@ def audit_profile(
         scheme: the profile's.
         near_duplicates: compare the pixels, too (A13).
         out: `audit.json`; its findings name their scheme, those of the label files none.
+        progress: see `find_duplicates`.
 
     Returns:
         Findings and facts, as written.
@@ -42,7 +44,7 @@ def audit_profile(
     # the key that hides ids elsewhere in the results, so that an example here can be found there
     keys = {name: sha256_file(f["index"]) for name, f in files.items()}
     stores = {name: ImageStore(Path(f["store"]), Path(f["store_table"])) for name, f in files.items()}
-    pairs = find_duplicates(stores) if near_duplicates else None
+    pairs = find_duplicates(stores, progress=progress) if near_duplicates else None
     findings: list[Finding] = []
     facts: list[Fact] = []
     resolved = {name: checks.groups_known(index) for name, index in indexes.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -31,6 +31,7 @@ def audit_table(
     group: str | None = None,
     label: str | None = None,
     image_root: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Finding], list[Fact]]:
     """Findings and facts of a CSV file (plain or gzipped) with one row an image.
 
@@ -38,6 +39,7 @@ def audit_table(
         image, group, split, label: names of its columns. Values of the split column are free; those that mean train,
             validation and test are put in this order, others follow by name, and every pair is compared.
         image_root: where the images lie, named by the column `image`.
+        progress: see `find_duplicates`.
 
     Raises:
         InputError: a column is missing, a value of id, group or split is blank, or there is one split only.
@@ -76,7 +78,7 @@ def audit_table(
         findings += faults
         facts += known
     if image_root is not None:
-        faults, known = _files(frame, parts, image_root, key)
+        faults, known = _files(frame, parts, image_root, key, progress)
         findings += faults
         facts += known
     return findings, facts
@@ -129,7 +131,13 @@ def _balance(frame: pd.DataFrame, labels: pd.Series, parts: list[str]) -> tuple[
     ]
 
 
-def _files(frame: pd.DataFrame, parts: list[str], root: Path, key: str) -> tuple[list[Finding], list[Fact]]:
+def _files(
+    frame: pd.DataFrame,
+    parts: list[str],
+    root: Path,
+    key: str,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[list[Finding], list[Fact]]:
     """A9 and A13: images without a readable file, and near-duplicates among the others."""
     from cmcgns.audit.duplicates import near_duplicate_findings
     from cmcgns.images.duplicates import find_duplicates  # the only way to the pixels
@@ -140,11 +148,11 @@ def _files(frame: pd.DataFrame, parts: list[str], root: Path, key: str) -> tuple
     good = {name: path for name, path in files.items() if path.is_file()}
     findings = _lacking(files, good, "no such file", key)
     try:
-        pairs = find_duplicates({"table": good})
+        pairs = find_duplicates({"table": good}, progress=progress)
     except InputError:  # rare, so that only then every file is decoded twice
         readable = {name: path for name, path in good.items() if _decodes(path)}
         findings += _lacking(good, readable, "not a readable image", key)
-        pairs = find_duplicates({"table": readable})
+        pairs = find_duplicates({"table": readable}, progress=progress)
     faults, facts = near_duplicate_findings(
         {"table": frame}, pairs, scheme="", keys={"table": key}, parts=parts
     )

@@ -12,6 +12,7 @@ import torch
 from cmcgns.evaluation.cell import load_images, positions, prepare, write_run
 from cmcgns.evaluation.encode import crop
 from cmcgns.evaluation.features import cached_features, live_features
+from cmcgns.evaluation.fit import Callback
 from cmcgns.evaluation.metrics import accuracy, auroc_metrics, bootstrap_interval, macro_auroc, weighted_mean
 from cmcgns.evaluation.probe import fit_probe, predict_probe
 from cmcgns.evaluation.targets import targets
@@ -20,7 +21,14 @@ from cmcgns.models.image import build_trunk
 
 
 def run_cell(
-    *, source: str, fraction: int, seed: int, files: dict[str, Path], settings: dict[str, Any], out: Path
+    *,
+    source: str,
+    fraction: int,
+    seed: int,
+    files: dict[str, Path],
+    settings: dict[str, Any],
+    out: Path,
+    callback: Callback | None = None,
 ) -> dict[str, Any]:
     """Train and test one probe; write `predictions.parquet` and `metrics.json` into `out`."""
     device = prepare(settings)
@@ -54,6 +62,7 @@ def run_cell(
         classes=len(names),
         seed=seed,
         device=device,
+        callback=callback,
         **head_settings,
     )
     test = positions(images, "test")

@@ -13,6 +13,7 @@ from cmcgns.errors import InputError
 from cmcgns.evaluation.cell import load_images, positions, prepare, write_run
 from cmcgns.evaluation.detect import fit_detector, predict_detections
 from cmcgns.evaluation.features import CACHE_BYTES
+from cmcgns.evaluation.fit import Callback
 from cmcgns.evaluation.metrics import detection_metrics
 from cmcgns.images.store import ImageStore
 from cmcgns.images.transforms import to_network
@@ -37,7 +38,14 @@ def relative_boxes(images: pd.DataFrame, store: ImageStore) -> list[np.ndarray]:
 
 
 def run_cell(
-    *, source: str, fraction: int, seed: int, files: dict[str, Path], settings: dict[str, Any], out: Path
+    *,
+    source: str,
+    fraction: int,
+    seed: int,
+    files: dict[str, Path],
+    settings: dict[str, Any],
+    out: Path,
+    callback: Callback | None = None,
 ) -> dict[str, Any]:
     """Train and test one detector; write `predictions.parquet` and `metrics.json` into `out`."""
     device = prepare(settings)
@@ -59,6 +67,7 @@ def run_cell(
         seed=seed,
         cache_bytes=CACHE_BYTES,
         **shared,
+        callback=callback,
         **settings["head"],
     )
     test = positions(images, "test")

@@ -6,6 +6,7 @@ for all linear probes of a trunk: the centre crop, and `views` crops that traini
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,13 @@ def write_features(
     augmentation: str,
     seed: int,
     threads: int,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write (n, 1 + views, C) float32, rows as in the store: the centre crop first, then random crops."""
+    """Write (n, 1 + views, C) float32, rows as in the store: the centre crop first, then random crops.
+
+    Args:
+        progress: called with (images done, images in all).
+    """
     torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pixels = ImageStore(store, store_table).work_array(size, resize)
@@ -49,6 +55,8 @@ def write_features(
             crops.append(crop(batch, size, augmentation, torch_generator(seed, "views", view, start)))
         features = pooled_features(encoder, (transforms.to_network(c) for c in crops), device=device)
         parts.append(features.view(len(crops), len(batch), -1).transpose(0, 1).numpy())
+        if progress:
+            progress(start + len(batch), len(pixels))
     with atomic(out) as temporary, temporary.open("wb") as stream:
         np.save(stream, np.concatenate(parts))
 

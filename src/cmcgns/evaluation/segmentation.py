@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cmcgns.evaluation.cell import load_images, positions, prepare, write_run
 from cmcgns.evaluation.features import CACHE_BYTES
+from cmcgns.evaluation.fit import Callback
 from cmcgns.evaluation.metrics import dice_metrics, dice_per_image, mask_counts
 from cmcgns.evaluation.segment import fit_segmenter, predict_masks
 from cmcgns.images.place import resize_area
@@ -55,7 +56,14 @@ def load_masks(source: str, images: pd.DataFrame, places: pd.DataFrame, size: in
 
 
 def run_cell(
-    *, source: str, fraction: int, seed: int, files: dict[str, Path], settings: dict[str, Any], out: Path
+    *,
+    source: str,
+    fraction: int,
+    seed: int,
+    files: dict[str, Path],
+    settings: dict[str, Any],
+    out: Path,
+    callback: Callback | None = None,
 ) -> dict[str, Any]:
     """Train and test one segmenter; write `predictions.parquet` and `metrics.json` into `out`."""
     device = prepare(settings)
@@ -91,6 +99,7 @@ def run_cell(
         cache_bytes=CACHE_BYTES,
         seed=seed,
         **shared,
+        callback=callback,
         **head_settings,
     )
     test = positions(images, "test")

@@ -7,6 +7,7 @@ contrast drop out of it; two exams of one patient agree in their coarse shades, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
@@ -30,13 +31,19 @@ class _Overlap(NamedTuple):
     inside: np.ndarray
 
 
-def confirm(thumbnails: np.ndarray, pairs: np.ndarray, enough: float = 1.0) -> np.ndarray:
+def confirm(
+    thumbnails: np.ndarray,
+    pairs: np.ndarray,
+    enough: float = 1.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
     """How well the details of the films of each pair agree.
 
     Args:
         thumbnails: (n, 64, 64) uint8, see `hashing.thumbnails`.
         pairs: (k, 2) rows.
         enough: a pair that reaches this one way round is not tried the other way round.
+        progress: called with (pairs compared, pairs in all).
 
     Returns:
         (k,) float32, the better of the two ways round: 1 for the same film, about 0.5 for any two of the chest, 0 for a hopeless pair.
@@ -49,6 +56,8 @@ def confirm(thumbnails: np.ndarray, pairs: np.ndarray, enough: float = 1.0) -> n
         if len(again):
             other = _score(*(thumbnails[pairs[again, side]].astype(np.float32) for side in (1, 0)))
             scores[again] = np.maximum(scores[again], other)
+        if progress:
+            progress(min(start + _CHUNK, len(pairs)), len(pairs))
     return scores
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,11 @@ _CHUNK = 1024  # images at a time
 Images = ImageStore | Mapping[str, Path]  # a store, or image ids and their files
 
 
-def find_duplicates(sources: Mapping[str, Images], same: float = SAME_FILM) -> pd.DataFrame:
+def find_duplicates(
+    sources: Mapping[str, Images],
+    same: float = SAME_FILM,
+    progress: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
     """All pairs of images that show one film: recompressed, rescaled, cropped or padded by up to 5 % a border,
     brightness or contrast changed. Not found: mirrored, turned or inverted copies, and larger crops.
 
@@ -30,6 +34,7 @@ def find_duplicates(sources: Mapping[str, Images], same: float = SAME_FILM) -> p
     Args:
         sources: by name, an image store or {image id: file}; ids are unique in a source.
         same: the least score of a pair, see `alignment.confirm`.
+        progress: called with (images read, images in all), then with (pairs compared, pairs in all).
 
     Returns:
         `source_a, image_a, source_b, image_b, score`, the surest first. Blank images have no duplicates.
@@ -48,8 +53,10 @@ def find_duplicates(sources: Mapping[str, Images], same: float = SAME_FILM) -> p
             small = thumbnails(*part)
             films[done : done + len(small)] = small
             done += len(small)
+            if progress:
+                progress(done, len(names))
     pairs = find_pairs(codes(films))
-    score = confirm(films, pairs, enough=same)
+    score = confirm(films, pairs, enough=same, progress=progress)
     best = np.flatnonzero(score >= same)
     best = best[np.argsort(-score[best], kind="stable")]
     a, b = (
@@ -77,13 +84,13 @@ def _read(images: Images) -> Iterator[tuple[Sequence[np.ndarray], Sequence[Place
             yield squares, placements
 
 
-def film_groups(images: Images) -> dict[str, str]:
+def film_groups(images: Images, progress: Callable[[int, int], None] | None = None) -> dict[str, str]:
     """Image id -> the first id, in order of names, of all images that show its film or are linked to it by such pairs."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
     ids = sorted(_ids(images))
-    pairs = find_duplicates({"": images})
+    pairs = find_duplicates({"": images}, progress=progress)
     place = {name: i for i, name in enumerate(ids)}
     a, b = (pairs[column].map(place).to_numpy(np.int64) for column in ("image_a", "image_b"))
     links = coo_matrix((np.ones(len(a), np.int8), (a, b)), shape=(len(ids), len(ids)))

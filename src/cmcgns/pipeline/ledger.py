@@ -13,7 +13,7 @@ import hashlib
 import json
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from cmcgns.files import read_json, write_json, write_text
 
 METADATA = Path(".snakemake/metadata")
 HASHES = Path(".snakemake/cmcgns-hashes.json")
+ADOPTED = Path(".snakemake/cmcgns-ledgers.json")
 _PART = 254  # letters of a record's file name; Snakemake puts longer ones into folders that begin with @
 
 
@@ -47,11 +48,12 @@ UNFINISHED = ("resume", ".")
 
 class Report(NamedTuple):
     """What `sync` did, as paths: records given back; files removed because nothing that ran has left them so; files that
-    no job has made, now below `FOREIGN`."""
+    no job has made, now below `FOREIGN`. `stale`: something has been made since the ledger was written."""
 
     restored: list[str]
     removed: list[str]
     foreign: list[str]
+    stale: bool
 
 
 def ledger_path(profile: str) -> Path:
@@ -72,6 +74,7 @@ def pack(profile: str) -> int:
         lines.append(json.dumps(entry | {"made": old["made"] if same else now}, sort_keys=True))
     known.save()
     write_text(ledger_path(profile), "".join(line + "\n" for line in lines))
+    _adopt(profile)
     return len(lines)
 
 
@@ -101,45 +104,56 @@ def _ask(*command: str) -> str:
 def sync(profile: str) -> Report:
     """Make Snakemake's records and the files on disk agree with the ledger.
 
-    A file with the ledger's hash gets the ledger's record. Another file stays if Snakemake has made it since (its record is
+    A file with the ledger's hash gets the ledger's record, unless the ledger is the one this folder wrote or read last: then
+    a record that differs is newer. Another file stays if Snakemake has made it since (its record is
     not the ledger's), as after a killed run; otherwise it was changed by no run and is removed, so that it is made again.
     """
     known, restored, removed = _Hashes(), [], []
-    for entry in read(profile):
+    entries, recorded = read(profile), dict(_recorded(profile))
+    unlisted = {target for target in recorded if Path(target).is_file()} - {e["target"] for e in entries}
+    stale, ours = bool(unlisted), _adopted(profile)
+    for entry in entries:
         target = entry["target"]
         if not Path(target).is_file():
             continue
-        here = _read_record(target)
+        here = read_json(recorded[target]) if target in recorded else None
         if known.of(target) == entry["sha256"]:
-            if here != entry["record"]:
-                write_json(_record_path(target), entry["record"])
+            if here is None or here != entry["record"] and not ours:
+                write_json(record_path(target), entry["record"])
                 restored.append(target)
+            elif here != entry["record"]:  # run again since, to the same bytes
+                stale = True
         elif here is None or here == entry["record"]:
             Path(target).unlink()
             removed.append(target)
+        else:
+            stale = True
     known.save()
-    moved = foreign(profile)
+    _adopt(profile)
+    moved = foreign(profile, {entry["target"] for entry in entries} | recorded.keys())
     for target in moved:
         (FOREIGN / target).parent.mkdir(parents=True, exist_ok=True)
         Path(target).rename(FOREIGN / target)
-    return Report(restored, removed, moved)
+    return Report(restored, removed, moved, stale)
 
 
-def foreign(profile: str) -> list[str]:
-    """The files at places of outputs that neither Snakemake nor the ledger knows: copied there, or left by a killed job."""
-    listed = {entry["target"] for entry in read(profile)} | {target for target, _ in _recorded(profile)}
+def foreign(profile: str, known: set[str]) -> list[str]:
+    """The files at places of outputs that are none of the known: copied there, or left by a killed job."""
     return sorted(
         str(path)
         for top, folders in MADE.items()
         for folder in folders
         for path in Path(top, profile, folder).rglob("*")
-        if path.is_file() and not path.name.startswith(UNFINISHED) and str(path) not in listed
+        if path.is_file() and not path.name.startswith(UNFINISHED) and str(path) not in known
     )
 
 
-def verify(profile: str) -> dict[str, list[str]]:
+def verify(profile: str, progress: Callable[[int, int], None] | None = None) -> dict[str, list[str]]:
     """Hash every output anew: `changed`, `missing`, `foreign` (made by no job), and `unknown`, outputs that Snakemake made
     since the ledger was written.
+
+    Args:
+        progress: called with (outputs hashed, outputs in all).
 
     Raises:
         InputError: there is no ledger.
@@ -148,16 +162,18 @@ def verify(profile: str) -> dict[str, list[str]]:
     if not entries:
         raise InputError("there is no ledger", file=ledger_path(profile), remedy="run `cmcgns reproduce`")
     listed = {entry["target"] for entry in entries}
-    found: dict[str, list[str]] = {"changed": [], "missing": [], "foreign": foreign(profile), "unknown": []}
-    for entry in entries:
+    made = {target for target, _ in _recorded(profile)}
+    found: dict[str, list[str]] = {"changed": [], "missing": [], "unknown": []}
+    found["foreign"] = foreign(profile, listed | made)
+    for number, entry in enumerate(entries, 1):
         path = Path(entry["target"])
         if not path.is_file():
             found["missing"].append(entry["target"])
         elif _sha256(path) != entry["sha256"]:
             found["changed"].append(entry["target"])
-    found["unknown"] = sorted(
-        target for target, _ in _recorded(profile) if target not in listed and Path(target).is_file()
-    )
+        if progress:
+            progress(number, len(entries))
+    found["unknown"] = sorted(target for target in made - listed if Path(target).is_file())
     return found
 
 
@@ -168,10 +184,17 @@ def read(profile: str) -> list[dict[str, Any]]:
         InputError: a line is no entry.
     """
     path = ledger_path(profile)
-    if not path.exists():
-        return []
+    return parse(path.read_text(encoding="utf-8"), path) if path.exists() else []
+
+
+def parse(text: str, path: str | Path) -> list[dict[str, Any]]:
+    """The entries in a ledger's text; `path` is for the message.
+
+    Raises:
+        InputError: a line is no entry.
+    """
     entries = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         try:
             entry = json.loads(line)
             entries.append({key: entry[key] for key in ("target", "sha256", "record", "made")})
@@ -181,6 +204,24 @@ def read(profile: str) -> list[dict[str, Any]]:
                 remedy="fetch the file again, or delete it: `cmcgns reproduce` then trusts what is on disk",
             ) from None  # fmt: skip
     return entries
+
+
+def _adopted(profile: str) -> bool:
+    """The ledger is the one that this folder wrote or read last, and no other version that was checked out."""
+    try:
+        return read_json(ADOPTED).get(profile) == _sha256(ledger_path(profile))
+    except (InputError, FileNotFoundError):
+        return False
+
+
+def _adopt(profile: str) -> None:
+    path = ledger_path(profile)
+    if path.exists():
+        try:
+            adopted = read_json(ADOPTED)
+        except InputError:
+            adopted = {}
+        write_json(ADOPTED, adopted | {profile: _sha256(path)})
 
 
 class _Hashes:
@@ -208,14 +249,16 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _record_path(target: str) -> Path:
+def record_path(target: str, folder: Path = METADATA) -> Path:
+    """Where Snakemake keeps what it knows of an output, in `folder`."""
     name = base64.urlsafe_b64encode(target.encode()).decode()
     parts = [name[i : i + _PART] for i in range(0, len(name), _PART)]
-    return METADATA.joinpath(*("@" + part for part in parts[:-1]), parts[-1])
+    return folder.joinpath(*("@" + part for part in parts[:-1]), parts[-1])
 
 
-def _read_record(target: str) -> Any:
-    path = _record_path(target)
+def read_record(target: str) -> Any:
+    """Snakemake's record of how an output was made; None if there is none."""
+    path = record_path(target)
     return read_json(path) if path.is_file() else None
 
 

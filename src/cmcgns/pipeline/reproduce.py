@@ -19,7 +19,6 @@ from cmcgns.pipeline import ledger
 from cmcgns.pipeline.gpu import devices
 from cmcgns.pipeline.plan import Plan
 from cmcgns.reporting.tables import TITLES
-from cmcgns.sources.mimic_cxr import find_reports
 
 # Targets to make first if one of their rules runs: Snakemake runs what depends on a file that was made again in the same
 # call even if its bytes are the old ones, so steps that often give the same bytes get a call of their own.
@@ -85,7 +84,8 @@ def reproduce(profile: str, *, raw: Path | None, cores: int | None, dry_run: boo
             if code == 0 and rules:
                 code = _snakemake(profile, *arguments, lock=lock)
         finally:
-            ledger.pack(profile)
+            if rules or synced.stale:
+                ledger.pack(profile)
     if code == 0:
         # DVC wants every output to be there, even if nothing was asked of it
         for name in ("alignment", "figures", "leakage"):
@@ -126,6 +126,10 @@ def check_raw(plan: Plan) -> None:
     """Raise before anything runs if a source that the profile reads is not among the downloads."""
     if plan.settings.synthetic:
         return
+    from cmcgns.sources.mimic_cxr import (
+        find_reports,
+    )  # pandas, two seconds that a finished synthetic run does not need
+
     raw = Path(plan.paths.raw)
     missing = [source for source in plan.sources() if not plan.label_files(source)]
     if "mimic_cxr" in plan.sources() and not find_reports(raw):

@@ -59,7 +59,7 @@ def runs_of(plan: Plan, cell: str) -> list[str]:
     for what, wanted, told in (
         ("data set", dataset, lambda g: DATASETS[g[1].partition("-")[2]]),
         ("fraction", fraction, lambda g: f"{g[2]}%"),
-        ("method", method, lambda g: _title(name, g[0])),
+        ("method", method, lambda g: title(name, g[0])),
     ):
         known = list(dict.fromkeys(told(group) for group in groups))
         chosen = [group for group in groups if told(group).lower() == wanted.lower()]
@@ -83,6 +83,11 @@ def chain(profile: str, targets: list[str]) -> list[Step]:
                 f"{target} is not in the ledger", file=ledger_path(profile),
                 remedy="run `cmcgns reproduce`, or name a file that it has made",
             )  # fmt: skip
+    return follow(entries, targets)
+
+
+def follow(entries: Mapping[str, Mapping[str, Any]], targets: list[str]) -> list[Step]:
+    """As `chain`, in a ledger's entries by target; a target that is not there counts as a raw file."""
     steps: dict[str, Step] = {}
     queue = [(target, "") for target in targets]
     while queue:
@@ -93,17 +98,23 @@ def chain(profile: str, targets: list[str]) -> list[Step]:
         if entry is None:
             steps[target] = Step(target, seen_as)
             continue
-        record = entry["record"]
-        settings, code = _params(record.get("params") or [])
-        inputs = tuple(record.get("input") or [])
-        checksums = record.get("input_checksums") or {}
-        started = datetime.fromtimestamp(record["starttime"], UTC)
-        steps[target] = Step(
-            target, entry["sha256"], record["rule"], settings, code, started.isoformat(timespec="seconds"),
-            round(record["endtime"] - record["starttime"], 1), inputs, entry["made"],
-        )  # fmt: skip
-        queue += [(name, str(checksums.get(name, "")).removeprefix("sha256:")) for name in inputs]
+        steps[target] = step_of(entry)
+        checksums = entry["record"].get("input_checksums") or {}
+        queue += [
+            (name, str(checksums.get(name, "")).removeprefix("sha256:")) for name in steps[target].inputs
+        ]
     return list(steps.values())
+
+
+def step_of(entry: Mapping[str, Any]) -> Step:
+    """An entry of the ledger, read."""
+    record = entry["record"]
+    settings, code = _params(record.get("params") or [])
+    started = datetime.fromtimestamp(record["starttime"], UTC)
+    return Step(
+        entry["target"], entry["sha256"], record["rule"], settings, code, started.isoformat(timespec="seconds"),
+        round(record["endtime"] - record["starttime"], 1), tuple(record.get("input") or []), entry["made"],
+    )  # fmt: skip
 
 
 def as_text(profile: str, targets: list[str]) -> str:
@@ -159,7 +170,8 @@ def as_prov(profile: str, targets: list[str]) -> dict[str, Any]:
     }
 
 
-def _title(table: str, arm: str) -> str:
+def title(table: str, arm: str) -> str:
+    """What a table, by its name, calls an arm."""
     if table == "4" and arm in ABLATION:
         return ABLATION[arm]
     return METHODS[arm].title if arm in METHODS else arm.partition("-")[2]

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from cmcgns.errors import InputError
 from cmcgns.files import sha256_file, write_text
+
+Progress = Callable[[int, int], None]
 
 
 class Difference(NamedTuple):
@@ -25,13 +27,21 @@ class Difference(NamedTuple):
     new: list[str]
 
 
-def write_manifest(raw: Path, out: Path, *, workers: int = 4) -> dict[str, str]:
-    """Hash every file below `raw` and write the manifest; returns hash by path, in order of the paths."""
+def write_manifest(
+    raw: Path, out: Path, *, workers: int = 4, progress: Progress | None = None
+) -> dict[str, str]:
+    """Hash every file below `raw` and write the manifest; returns hash by path, in order of the paths.
+
+    Args:
+        progress: called with (files hashed, files in all).
+
+    Raises:
+        InputError: there is no file.
+    """
     names = sorted(_files(raw))
     if not names:
         raise InputError("there are no files", file=raw)
-    with ThreadPoolExecutor(workers) as pool:  # hashing leaves Python's lock
-        hashes = dict(zip(names, pool.map(lambda name: sha256_file(raw / name), names), strict=True))
+    hashes = _hash(raw, names, workers, progress)
     write_text(out, "".join(f"{value}  {name}\n" for name, value in hashes.items()))
     return hashes
 
@@ -57,13 +67,13 @@ def read_manifest(path: Path) -> dict[str, str]:
     return entries
 
 
-def compare(raw: Path, entries: dict[str, str], *, workers: int = 4) -> Difference:
+def compare(
+    raw: Path, entries: dict[str, str], *, workers: int = 4, progress: Progress | None = None
+) -> Difference:
     """Hold the files below `raw` against a manifest's entries."""
     there = set(_files(raw))
-    names = sorted(there & entries.keys())
-    with ThreadPoolExecutor(workers) as pool:
-        same = list(pool.map(lambda name: sha256_file(raw / name) == entries[name], names))
-    changed = [name for name, equal in zip(names, same, strict=True) if not equal]
+    hashes = _hash(raw, sorted(there & entries.keys()), workers, progress)
+    changed = [name for name, value in hashes.items() if value != entries[name]]
     return Difference(changed, sorted(entries.keys() - there), sorted(there - entries.keys()))
 
 
@@ -72,6 +82,16 @@ def digest(entries: dict[str, str]) -> str:
     return hashlib.sha256(
         "".join(f"{entries[name]}  {name}\n" for name in sorted(entries)).encode()
     ).hexdigest()
+
+
+def _hash(raw: Path, names: list[str], workers: int, progress: Progress | None) -> dict[str, str]:
+    hashes: dict[str, str] = {}
+    with ThreadPoolExecutor(workers) as pool:  # hashing leaves Python's lock
+        for name, value in zip(names, pool.map(lambda name: sha256_file(raw / name), names), strict=True):
+            hashes[name] = value
+            if progress:
+                progress(len(hashes), len(names))
+    return hashes
 
 
 def _files(raw: Path) -> Iterator[str]:

@@ -29,6 +29,7 @@ def write_split(
     reports: Path | None = None,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Split a source for all its tasks and write one table.
 
@@ -40,6 +41,7 @@ def write_split(
             fills in the view where the index has none.
         store: the store's pixels; with them, scheme audited keeps images of one film together, whatever patients the
             source names.
+        progress: see `find_duplicates`; called only where films are compared.
         reports: the report table; when given (mimic_cxr), only images whose study keeps its report are used.
 
     Returns:
@@ -57,9 +59,8 @@ def write_split(
             frame["view"] != "", frame["image_id"].map(stored["view"]).fillna("")
         )
     if scheme == "audited" and store is not None:
-        frame["group_id"] = link(
-            frame["group_id"], frame["image_id"].map(film_groups(ImageStore(store, store_table)))
-        )
+        films = film_groups(ImageStore(store, store_table), progress)
+        frame["group_id"] = link(frame["group_id"], frame["image_id"].map(films))
     parts = {
         task: make_split(source, frame, task, scheme, seed=seed, usable=usable, options=options)
         for task in tasks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import shutil
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -52,6 +53,7 @@ def synthesize(
     siim_dialect: str = "stage1",
     missing: int = 0,
     conspicuity: float = 1.0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Draw the synthetic world and write it as if it had been downloaded.
 
@@ -66,6 +68,7 @@ def synthesize(
         missing: per source, files without a row and rows without a file.
         conspicuity: how much plainer findings are than in a clinic (2: twice as dense, half as wide again), so that small
             networks at low resolution can see them.
+        progress: called with (films drawn, films in all).
 
     Returns:
         The manifest: settings, counts, the sha256 of every label file and one digest per source over all its files.
@@ -74,7 +77,7 @@ def synthesize(
     counts = _sizes(sizes or {}, missing)
     plans = plan_world(counts, seed, image_long_side, omission, siim_dialect, missing)
     _clear(raw, truth, [plan.folder for plan in plans] + [REPORTS])
-    shots = _shoot_all(plans, raw, seed, workers, conspicuity)
+    shots = _shoot_all(plans, raw, seed, workers, conspicuity, progress)
     manifest: dict[str, Any] = {
         "settings": {
             "sizes": counts,
@@ -156,20 +159,34 @@ def _clear(raw: Path, truth: Path, folders: list[str]) -> None:
 
 
 def _shoot_all(
-    plans: list[Plan], raw: Path, seed: int, workers: int, conspicuity: float
+    plans: list[Plan],
+    raw: Path,
+    seed: int,
+    workers: int,
+    conspicuity: float,
+    progress: Callable[[int, int], None] | None,
 ) -> dict[str, list[Shot]]:
     jobs = [(film, str(raw / plan.folder)) for plan in plans for film in plan.films]
     work = partial(_shoot_job, seed=seed, conspicuity=conspicuity)
     if workers <= 1:
-        shots = list(map(work, jobs))
+        shots = _counted(map(work, jobs), len(jobs), progress)
     else:
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork")) as pool:
-            shots = list(pool.map(work, jobs, chunksize=32))
+            shots = _counted(pool.map(work, jobs, chunksize=32), len(jobs), progress)
     done, start = {}, 0
     for plan in plans:
         done[plan.source] = shots[start : start + len(plan.films)]
         start += len(plan.films)
     return done
+
+
+def _counted(shots: Iterable[Shot], total: int, progress: Callable[[int, int], None] | None) -> list[Shot]:
+    found = []
+    for shot in shots:
+        found.append(shot)
+        if progress:
+            progress(len(found), total)
+    return found
 
 
 def _shoot_job(job: tuple[Film, str], seed: int, conspicuity: float) -> Shot:

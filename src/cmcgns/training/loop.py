@@ -73,6 +73,8 @@ def train_phase(
     devices: int = 1,
     checkpoint_minutes: float = 10,
     progress: Callable[[str], None] = print,
+    tick: Callable[[int, int], None] | None = None,
+    log: Callable[[dict[str, float]], None] = lambda row: None,
     asked: Sequence[int] = (),
 ) -> list[dict[str, float]]:
     """Train one phase; write `best.safetensors`, `last.safetensors`, `history.csv` and `compute.json` into `out`.
@@ -82,6 +84,8 @@ def train_phase(
         training: the section `training.<phase>` of the settings.
         identity: a text that names code, data and settings; a checkpoint of another identity is not resumed.
         progress: called with a line of text after every validation.
+        tick: called with (batches done, batches in all) after every batch, in one of the processes.
+        log: called with every new row of the history (`training.trackers`).
         asked: of `stop_requests`: as soon as it has an entry, the run saves and ends the process.
 
     Returns:
@@ -175,6 +179,8 @@ def train_phase(
             state.batch += 1
             state.pairs += len(batch.images) * fabric.world_size
             state.seconds[-1] += lap()
+            if tick and fabric.is_global_zero:
+                tick(step + 1, per_epoch * epochs)
             timed = since - saved_at > 60 * checkpoint_minutes
             if closes and (timed or asked) and state.batch < per_epoch:  # the end of an epoch has its own
                 checkpoint()
@@ -187,6 +193,7 @@ def train_phase(
         row |= validate(model, objective, valid, fabric, demand=demand, phase=phase, size=size, seed=seed)
         state.validation_seconds += lap()
         state.history.append(row)
+        log(row)
         speed = state.batch * size * fabric.world_size / state.seconds[-1]
         say(_line(phase, row, epochs, speed))
         if row["valid_loss"] <= state.best and fabric.is_global_zero:

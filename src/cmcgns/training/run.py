@@ -24,6 +24,8 @@ def pretrain(
     out: Path,
     checkpoint_minutes: float = 10,
     progress: Callable[[str], None] = print,
+    tick: Callable[[int, int], None] | None = None,
+    log: Callable[[dict[str, float]], None] = lambda row: None,
 ) -> None:
     """Train one phase of one method into the folder `out`.
 
@@ -33,6 +35,7 @@ def pretrain(
         files: `store, store_table, index, split`, and `tokens` unless the method has no text.
         settings: the slice `class, augmentation, encoders, images, pretraining, training, objective` of the settings.
         code: the fingerprint of the step's code; a half-finished run of other code is not resumed.
+        progress, tick, log: as for `train_phase`.
     """
     import torch
 
@@ -62,6 +65,8 @@ def pretrain(
             devices=general["devices"],
             checkpoint_minutes=checkpoint_minutes,
             progress=progress,
+            tick=tick,
+            log=log,
             asked=asked,
         )
 

@@ -1,0 +1,188 @@
+"""Which numbers moved, and what explains it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cmcgns.errors import InputError
+from cmcgns.pipeline.compare import as_text, compare, load
+
+RUN = "results/{p}/finetune/random/classification-rsna/1/seed-{s}/metrics.json"
+TRUNK = "results/{p}/pretrain/random/trunk.safetensors"
+SPLIT = "data/{p}/splits/rsna/audited.parquet"
+STORE = "data/{p}/images/rsna.npy"
+INDEX = "data/{p}/index/rsna.parquet"
+RAW = "data/{p}/raw/rsna/labels.csv"
+CODE = {"table_1": "0" * 16, "finetune_classification": "1" * 16, "split": "2" * 16}
+NUMBER = ["I", "RSNA AUC", "1%", "Random Init"]
+
+
+def study(
+    profile: str,
+    mean: float = 60.0,
+    *,
+    lr: float = 0.1,
+    seeds: tuple[int, ...] = (0, 1),
+    raw: str = "a",
+    split: str = "s",
+    store: str = "i",
+    code: dict[str, str] | None = None,
+    packages: str = "p",
+) -> None:
+    """A finished profile with one number, made from two runs of one trunk-less head."""
+    codes, lines = CODE | (code or {}), []
+
+    def entry(target: str, rule: str, sha: str, settings: Any, inputs: dict[str, str]) -> None:
+        text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+        record = {
+            "rule": rule, "input": list(inputs), "starttime": 0.0, "endtime": 1.0,
+            "input_checksums": {name: f"sha256:{value}" for name, value in inputs.items()},
+            "params": [repr(codes.get(rule, "f" * 16)), repr(f"'{text}'")],
+        }  # fmt: skip
+        made = {"packages": packages, "python": "3", "torch": "2", "device": "CPU", "revision": profile}
+        lines.append(json.dumps({"target": target, "sha256": sha, "record": record, "made": made}))
+
+    def at(name: str, **more: Any) -> str:
+        return name.format(p=profile, **more)
+
+    result = f"r{mean}"
+    runs = {at(RUN, s=seed): f"{result}-{seed}" for seed in seeds}
+    groups = {
+        "groups": [["random", "classification-rsna", 1]],
+        "seeds": list(seeds),
+        "gate": f"results/{profile}/g",
+    }
+    entry(f"results/{profile}/tables/table1.csv", "table_1", result, groups, runs)
+    entry(f"results/{profile}/tables/table1.details.csv", "table_1", result, groups, runs)
+    for run, sha in runs.items():
+        head = {"head": {"lr": lr, "betas": [0.9, 0.999]}, "weights": f"data/{profile}/weights/w"}
+        entry(run, "finetune_classification", sha, head, {at(SPLIT): split, at(STORE): store})
+    entry(at(SPLIT), "split", split, {"seed": 0}, {at(INDEX): f"x{raw}"})
+    entry(at(STORE), "images", store, {"size": 64}, {at(INDEX): f"x{raw}"})
+    entry(at(INDEX), "index", f"x{raw}", {}, {at(RAW): raw})
+    numbers = {"I": {"RSNA AUC": {"1%": {"Random Init": {"mean": mean, "std": 3.0}, "ConVIRT": {}}}}}
+    folder = Path(f"results/{profile}/tables")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(json.dumps(numbers | {"audit": {"warning": len(seeds)}}))
+    (folder.parent / "ledger.jsonl").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def between(**changes: Any) -> list[tuple[Any, ...]]:
+    """The causes when number, profile's name and these change."""
+    study("a")
+    study("b", 64.5, **changes)
+    (moved,) = compare(load("a"), load("b"))["moved"]
+    return [tuple(cause[key] for key in ("rule", "kind", "name", "a", "b")) for cause in moved["causes"]]
+
+
+def test_what_is_equal_but_for_the_profile_has_not_moved():
+    study("a")
+    study("b")
+    found = compare(load("a"), load("b"))
+    assert (found["compared"], found["moved"], found["only_a"], found["only_b"]) == (1, [], [], [])
+    assert found["causes"] == [] and found["audit"] == {}
+    assert as_text(found) == "a -> b: 0 of 1 numbers moved"
+
+
+def test_a_number_moves_by_so_many_of_its_std():
+    study("a")
+    study("b", 64.5, lr=0.2)
+    summary = Path("results/b/tables/metrics.json")
+    summary.write_text(summary.read_text().replace('"std": 3.0', '"std": 4.0'))
+    found = compare(load("a"), load("b"))
+    (moved,) = found["moved"]
+    assert (moved["number"], moved["change"]) == (NUMBER, 4.5)
+    assert moved["stds"] == pytest.approx(4.5 / 12.5**0.5, abs=0.005)  # 12.5 = (9 + 16) / 2
+    text = as_text(found)
+    assert "I / RSNA AUC / 1% / Random Init: 60.00 ± 3.00 -> 64.50 ± 4.00  (+4.50, +1.3 std)" in text
+    assert "finetune_classification, setting head.lr: 0.1 -> 0.2  (1 number)" in text
+
+
+def test_a_setting_explains_it():
+    assert between(lr=0.2) == [("finetune_classification", "setting", "head.lr", 0.1, 0.2)]
+
+
+def test_code_explains_it():
+    new = {"finetune_classification": "9" * 16}
+    assert between(code=new) == [
+        ("finetune_classification", "code", "finetune_classification", "1" * 16, "9" * 16)
+    ]
+
+
+def test_a_raw_file_explains_it_and_the_split_that_it_changed():
+    assert between(raw="b", split="t") == [
+        ("", "raw file", "data/raw/rsna/labels.csv", "a", "b"),
+        ("split", "split", "data/splits/rsna/audited.parquet", "s", "t"),
+    ]
+
+
+def test_pixels_that_changed_under_equal_label_files_are_named():
+    assert between(store="j") == [("images", "bytes", "data/images/rsna.npy", "i", "j")]
+
+
+def test_another_seed_explains_it():
+    name = "results/finetune/random/classification-rsna/1/seed-1/metrics.json"
+    assert ("", "run", name, True, None) in between(seeds=(0,))
+
+
+def test_packages_explain_it_only_where_bytes_differ():
+    assert between(packages="q") == [("finetune_classification", "surroundings", "packages", "p", "q")]
+
+
+def test_nothing_recorded_is_said():
+    study("a")
+    study("b", 64.5)
+    Path("results/b/ledger.jsonl").write_text("")
+    found = compare(load("a"), load("b"))
+    assert found["moved"][0]["causes"] == []
+    assert "nothing the ledgers know of: 1 number" in as_text(found)
+
+
+def test_numbers_of_one_side_and_findings_are_told():
+    study("a")
+    study("b", seeds=(0, 1, 2))
+    summary = Path("results/b/tables/metrics.json")
+    summary.write_text(summary.read_text().replace('"ConVIRT": {}', '"ConVIRT": {"mean": 1.0}'))
+    found = compare(load("a"), load("b"))
+    assert found["only_b"] == [["I", "RSNA AUC", "1%", "ConVIRT"]]
+    assert found["audit"] == {"warning": [2, 3]}
+    assert "only in b: 1, such as I / RSNA AUC / 1% / ConVIRT" in as_text(found)
+
+
+def test_a_profile_without_results_is_told():
+    with pytest.raises(InputError, match="profile 'nothing' has no results here.*main:demo"):
+        load("nothing")
+
+
+def test_a_revision_is_read_through_dvc(tmp_path):
+    from dvc.repo import Repo
+
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=t", "-c", "user.email=t@t")
+        subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
+
+    git("init", "--initial-branch=main")
+    repo = Repo.init()
+    study("a")
+    for out in ("results/a/tables", "results/a/ledger.jsonl"):
+        repo.add(out)
+    git("add", "--all")
+    git("commit", "--message", "first")
+    study("a", 64.5, lr=0.2)
+    found = compare(load("main:a"), load("a"))
+    assert [(moved["number"], moved["change"]) for moved in found["moved"]] == [(NUMBER, 4.5)]
+    assert [cause["name"] for cause in found["causes"]] == ["head.lr"]
+    with pytest.raises(InputError, match="cannot be had at revision 'nowhere'"):
+        load("nowhere:a")
+    with pytest.raises(InputError, match="cannot be had at revision 'main'"):
+        load("main:b")
