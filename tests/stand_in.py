@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -175,9 +176,10 @@ class Project:
         if rng.random() < 0.5:
             os.killpg(run.pid, signal.SIGKILL)
         else:
-            for child in psutil.Process(run.pid).children(recursive=True) if run.poll() is None else []:
-                if "snakemake" in child.cmdline():
-                    child.kill()
+            with suppress(psutil.Error):  # the run may end by itself meanwhile
+                for child in psutil.Process(run.pid).children(recursive=True):
+                    if "snakemake" in child.cmdline():
+                        child.kill()
         run.wait()
         # jobs of a killed run end by themselves; the kernel gives the lock back with the last of them
         with (self.root / ".snakemake/cmcgns.lock").open("a") as lock:

@@ -7,7 +7,7 @@ import sys
 
 def main() -> None:
     """Entry point; imports next to nothing before it is known that the work is done here."""
-    from cmcgns.pipeline.warm import delegate
+    from cmcgns.pipeline.client import delegate
 
     code = delegate(sys.argv[1:])
     if code is None:

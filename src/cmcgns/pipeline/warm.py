@@ -8,7 +8,7 @@ imports this package's code after the fork, so it always runs what is on disk. I
 
 from __future__ import annotations
 
-import json
+import marshal
 import os
 import select
 import signal
@@ -17,10 +17,10 @@ import sys
 import time
 import traceback
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-VARIABLE = "CMCGNS_WARM"
+from cmcgns.pipeline.client import VARIABLE
+
 LIBRARIES = (
     "torch",
     "torchvision",
@@ -33,27 +33,6 @@ LIBRARIES = (
     "typer",
     "yaml",
 )
-
-
-def delegate(arguments: list[str]) -> int | None:
-    """Have the warm process run `cmcgns ARGUMENTS`; its exit status, or None when there is no such process."""
-    address = os.environ.get(VARIABLE)
-    if not address:
-        return None
-    connection = socket.socket(socket.AF_UNIX)
-    try:
-        connection.connect(address)
-    except OSError:
-        return None
-    request = {"arguments": arguments, "directory": str(Path.cwd()), "environment": dict(os.environ)}
-    with connection:
-        socket.send_fds(connection, [b"\0"], [0, 1, 2])
-        connection.sendall(json.dumps(request).encode() + b"\n")
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        with suppress(ConnectionError):
-            answer = connection.recv(16)
-            return int(answer) if answer else 1
-    return 1
 
 
 def serve(address: str, parent: int) -> None:
@@ -75,7 +54,7 @@ def serve(address: str, parent: int) -> None:
             connection, _ = listener.accept()
             try:
                 request, descriptors = _receive(connection)
-            except (OSError, ValueError):  # the client died while it was asking
+            except (OSError, ValueError, EOFError, TypeError):  # the client died while it was asking
                 connection.close()
                 continue
             pid = os.fork()
@@ -114,14 +93,23 @@ def _wake_when_a_child_ends() -> socket.socket:
     return readable
 
 
-def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+class Request(NamedTuple):
+    """A command line, and where it was called."""
+
+    arguments: list[str]
+    directory: str
+    environment: dict[str, str]
+
+
+def _receive(connection: socket.socket) -> tuple[Request, list[int]]:
     """A request and the client's standard input, output and error."""
     _, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
     with connection.makefile("rb") as stream:
-        return json.loads(stream.readline()), list(descriptors)
+        length = int.from_bytes(stream.read(8), "big")
+        return Request(*marshal.loads(stream.read(length))), list(descriptors)
 
 
-def _child(request: dict[str, Any], descriptors: list[int]) -> None:
+def _child(request: Request, descriptors: list[int]) -> None:
     """Become the job: its descriptors, directory and environment, then the ordinary command line."""
     os.setsid()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files are removed
@@ -129,13 +117,13 @@ def _child(request: dict[str, Any], descriptors: list[int]) -> None:
     try:
         for number, descriptor in enumerate(descriptors):
             os.dup2(descriptor, number)
-        os.chdir(request["directory"])
+        os.chdir(request.directory)
         os.environ.clear()
-        os.environ.update(request["environment"])
+        os.environ.update(request.environment)
         del os.environ[VARIABLE]
         from cmcgns.cli import run
 
-        code = run(request["arguments"])
+        code = run(request.arguments)
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
     except Exception:
