@@ -65,19 +65,6 @@ rule all:
         [f"{PLAN.cell_folder(cell)}/metrics.json" for cell in PLAN.cells()],
 
 
-# `cmcgns reproduce` makes these two first, one after the other, so that steps that give the old bytes rerun nothing after
-# them: what every training reads, and what every run stands on.
-rule prepared:
-    input:
-        P.gate(PLAN.scheme),
-        P.tokens if any(METHODS[PLAN.method(arm)].text for arm in PLAN.arms()) else [],
-
-
-rule trained:
-    input:
-        sorted({P.trunk(PLAN.trunk(cell.arm, cell.seed)) for cell in PLAN.cells()}),
-
-
 onstart:
     warm = os.path.join(tempfile.gettempdir(), f"cmcgns-warm-{os.getuid()}-{os.getpid()}.sock")
     os.environ["CMCGNS_WARM"] = warm

@@ -1,7 +1,8 @@
 """A copy of the project in which every step is a stand-in: the real graph, engine and ledger, jobs that cost nothing.
 
 A step writes, into each of its outputs, the hash of its command and of what it reads: so a file's bytes follow from
-settings and inputs as those of a real step do, and each step says in `jobs.log` that it ran.
+settings and inputs as those of a real step do, and each step says in `jobs.log` that it ran. The extraction of reports and
+the export of trunks write the same whatever their settings.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def run(arguments):
         from cmcgns.cli import run as real
         return real(arguments)
     time.sleep(float(os.environ.get("STAND_IN_SECONDS", 0)))
-    digest = hashlib.sha256(" ".join(arguments).encode())
+    same = key(arguments).startswith(("reports extract", "export-trunk"))
+    digest = hashlib.sha256((key(arguments) if same else " ".join(arguments)).encode())
     for name in job["inputs"]:
         digest.update(Path(name).read_bytes())
     number = int(digest.hexdigest()[:6], 16) / 1e6

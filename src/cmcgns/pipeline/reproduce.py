@@ -20,22 +20,20 @@ from cmcgns.pipeline.gpu import devices
 from cmcgns.pipeline.plan import Plan
 from cmcgns.reporting.tables import TITLES
 
-# Targets to make first if one of their rules runs: Snakemake runs what depends on a file that was made again in the same
-# call even if its bytes are the old ones, so steps that often give the same bytes get a call of their own.
-WAVES = {
-    "prepared": {
-        "synthesize",
-        "extract_reports",
-        "index",
-        "images",
-        "split",
-        "subset",
-        "tokenize",
-        "audit",
-        "gate",
-    },
-    "trained": {"shape_weights", "pretrain", "export_trunk"},
-}
+# Rules whose outputs often keep their bytes when they run again, in the order in which they depend on each other. Within one call
+# Snakemake runs what depends on a file that was made again even if it is the same, so each of these gets a call of its own.
+WAVES = (
+    {"synthesize"},
+    {"extract_reports", "index", "shape_weights"},
+    {"images"},
+    {"split", "tokenize"},
+    {"subset"},
+    {"audit"},
+    {"gate"},
+    {"pretrain"},
+    {"export_trunk"},
+    {"features"},
+)
 
 
 def reproduce(profile: str, *, raw: Path | None, cores: int | None, dry_run: bool) -> int:
@@ -76,15 +74,20 @@ def reproduce(profile: str, *, raw: Path | None, cores: int | None, dry_run: boo
             arguments += ["--resources", f"gpu={gpus}"]
         if dry_run:
             return _snakemake(profile, *arguments, "--dry-run", lock=lock)
+        first_run = not ledger.ledger_path(profile).exists()  # nothing is there that could stay the same
         code, rules = to_do(profile, lock)
+        ran = bool(rules)
         try:
-            for target, first in WAVES.items():
-                if code == 0 and first & rules:
-                    code = _snakemake(profile, *arguments, "--", target, lock=lock)
+            for wave in () if first_run else WAVES:
+                if wave & rules and rules - wave - {"all"}:
+                    failed = _snakemake(profile, *arguments, "--until", *sorted(wave & rules), lock=lock)
+                    if failed:  # the last call does all that does not depend on it
+                        break
+                    code, rules = to_do(profile, lock)
             if code == 0 and rules:
                 code = _snakemake(profile, *arguments, lock=lock)
         finally:
-            if rules or synced.stale:
+            if ran or synced.stale:
                 ledger.pack(profile)
     if code == 0:
         # DVC wants every output to be there, even if nothing was asked of it
