@@ -112,11 +112,15 @@ def sync(profile: str) -> Report:
     entries, recorded = read(profile), dict(_recorded(profile))
     unlisted = {target for target in recorded if Path(target).is_file()} - {e["target"] for e in entries}
     stale, ours = bool(unlisted), _adopted(profile)
+    written = ledger_path(profile).stat().st_mtime_ns if ours else 0
     for entry in entries:
         target = entry["target"]
         if not Path(target).is_file():
             continue
-        here = read_json(recorded[target]) if target in recorded else None
+        if ours and target in recorded and recorded[target].stat().st_mtime_ns < written:
+            here = entry["record"]  # as it was when the ledger was written: no need to read it
+        else:
+            here = read_json(recorded[target]) if target in recorded else None
         if known.of(target) == entry["sha256"]:
             if here is None or here != entry["record"] and not ours:
                 write_json(record_path(target), entry["record"])

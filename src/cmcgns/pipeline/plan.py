@@ -14,7 +14,7 @@ from cmcgns.files import canonical
 from cmcgns.methods import METHODS
 from cmcgns.pipeline.fingerprint import fingerprint
 from cmcgns.pipeline.paths import Paths
-from cmcgns.settings import Settings, load
+from cmcgns.settings import Settings, load_all
 
 TABLES = {"1": "classification", "2": "detection", "3": "segmentation"}
 
@@ -87,7 +87,8 @@ class Plan:
 
     @classmethod
     def load(cls, profile: str, params: str | Path = "params.yaml") -> Plan:
-        return cls(load(params, profile), load(params, "paper"))
+        profiles = load_all(params, profile)
+        return cls(profiles[profile], profiles.get("paper"))
 
     @property
     def paths(self) -> Paths:
