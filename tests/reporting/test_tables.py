@@ -135,3 +135,21 @@ def test_what_the_audit_let_stand_is_said_below_the_tables_that_used_it(tmp_path
         text.count("Accepted: ") == 2
     )  # what pre-training saw counts for every table, SIIM for none of this one
     assert Path(Paths("t").table(1, "tex")).read_text().count("% Accepted: ") == 2
+
+
+def test_a_name_with_a_comma_comes_back(tmp_path):
+    cell = tables.Cell(
+        "grounding",
+        "",
+        "grounding",
+        "pointing (relative, other film)",
+        "CM-CGNS",
+        "",
+        5,
+        1.5,
+        0.25,
+        None,
+        None,
+    )
+    (tmp_path / "t.csv").write_text(tables.to_csv([cell]))
+    assert tables.read_csv(tmp_path / "t.csv") == [cell]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import statistics
 from collections.abc import Callable, Iterable
@@ -184,12 +185,12 @@ def paper_rows() -> list[dict[str, str]]:
 
 def to_csv(cells: list[Cell]) -> str:
     """One line a cell, two decimals, empty where there is no value."""
-    lines = [",".join(COLUMNS)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")  # a metric's name may hold a comma
+    writer.writerow(COLUMNS)
     for cell in cells:
-        lines.append(
-            ",".join("" if v is None else f"{v:.2f}" if isinstance(v, float) else str(v) for v in cell)
-        )
-    return "\n".join(lines) + "\n"
+        writer.writerow("" if v is None else f"{v:.2f}" if isinstance(v, float) else v for v in cell)
+    return text.getvalue()
 
 
 def read_csv(path: Path) -> list[Cell]:
