@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from cmcgns.errors import InputError
-from cmcgns.files import read_json, write_text
+from cmcgns.files import csv_text, read_json, write_text
 from cmcgns.methods import METHODS
 from cmcgns.pipeline.paths import Paths
 
@@ -74,7 +74,7 @@ def write_claims(
     ]
     header = ["claim", "task", "difference of", "mean", "each", "verdict"]
     with_header = [header, *rows]
-    write_text(paths.table("claims", "csv"), "".join(",".join(row) + "\n" for row in with_header))
+    write_text(paths.table("claims", "csv"), csv_text(with_header))
     lines = ["| " + " | ".join(row) + " |" for row in with_header]
     write_text(
         paths.table("claims", "md"), "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]]) + "\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cmcgns.files import read_json, write_text
+from cmcgns.files import csv_text, read_json, write_text
 from cmcgns.pipeline.paths import Paths
 from cmcgns.reporting.tables import arm_title
 
@@ -30,7 +30,7 @@ def write_compute(paths: Paths, *, phases: list[list[str]]) -> None:
     for arm, _, folder in phases:
         arms.setdefault(arm, []).append(read_json(Path(folder) / "compute.json"))
     rows = [HEADER, *(_row(arm, ledgers) for arm, ledgers in arms.items())]
-    write_text(paths.table("compute", "csv"), "".join(",".join(row) + "\n" for row in rows))
+    write_text(paths.table("compute", "csv"), csv_text(rows))
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     write_text(
         paths.table("compute", "md"), "\n".join([lines[0], "|---" * len(HEADER) + "|", *lines[1:]]) + "\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 import statistics
 from collections.abc import Callable, Iterable
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cmcgns.errors import InputError
-from cmcgns.files import read_json, write_text
+from cmcgns.files import csv_text, read_json, write_text
 from cmcgns.methods import METHODS
 from cmcgns.pipeline.paths import Paths
 
@@ -185,12 +184,8 @@ def paper_rows() -> list[dict[str, str]]:
 
 def to_csv(cells: list[Cell]) -> str:
     """One line a cell, two decimals, empty where there is no value."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")  # a metric's name may hold a comma
-    writer.writerow(COLUMNS)
-    for cell in cells:
-        writer.writerow("" if v is None else f"{v:.2f}" if isinstance(v, float) else v for v in cell)
-    return text.getvalue()
+    rows = (("" if v is None else f"{v:.2f}" if isinstance(v, float) else v for v in cell) for cell in cells)
+    return csv_text([COLUMNS, *rows])
 
 
 def read_csv(path: Path) -> list[Cell]:
