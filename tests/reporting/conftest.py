@@ -13,6 +13,7 @@ from PIL import Image
 from cmcgns.files import write_json, write_text
 from cmcgns.pipeline.plan import Cell, Plan
 from cmcgns.reporting.collect import write
+from cmcgns.reporting.comparisons import Row
 from cmcgns.reporting.tables import DATASETS, NUMERALS, arm_title
 
 FURTHER = {
@@ -103,14 +104,14 @@ def further_table(name: str, plan: Plan, rng: random.Random) -> list[list[str]]:
             for scheme in plan.leakage_schemes()
         ]  # fmt: skip
         return [header, *rows]
-    header = ["table", "dataset", "fraction", "method", "reference", "difference", "p", "empty"]
     rows = [
-        [NUMERALS[table] or table, DATASETS[pair.partition("-")[2]], f"{fraction}%", arm_title(arm), "CM-CGNS", number(), number(4), ""]
+        (NUMERALS[table] or table, DATASETS[pair.partition("-")[2]], f"{fraction}%", arm_title(arm), "CM-CGNS",
+         number(), "", "", number(4), number(4), number(), "40", "3")
         for table in plan.cell_tables()
         for arm, pair, fraction in plan.groups(table)
         if arm != "cm_cgns"
     ]  # fmt: skip
-    return [header, *rows]
+    return [[*Row._fields], *map(list, rows)]
 
 
 def write_picture(file: Path, hard: bool) -> None:

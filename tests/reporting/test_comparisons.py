@@ -13,7 +13,7 @@ import pytest
 from cmcgns.errors import InputError
 from cmcgns.parquet import write_parquet
 from cmcgns.pipeline.paths import Paths
-from cmcgns.reporting.comparisons import Row, pairs_of_cell, resolution, to_csv, write_comparisons
+from cmcgns.reporting.comparisons import Row, pairs_of_cell, read_rows, resolution, to_csv, write_comparisons
 
 PATHS = Paths("t")
 IMAGES = 120
@@ -172,6 +172,14 @@ def test_the_resolvable_difference_stands_beside_the_interval_and_below_the_tabl
     assert float(siim["resolvable"]) == pytest.approx(2.845 / 2.001 * half, abs=0.02)  # t of 59 degrees
     text = Path(PATHS.table("comparisons", "md")).read_text()
     assert text.endswith(f"- III: SIIM 10% {siim['resolvable']} (60 patients, 1 seeds)\n")
+
+
+def test_what_was_written_is_read_back(rows, tmp_path):
+    found = read_rows(Path(PATHS.table("comparisons", "csv")))
+    assert to_csv(found) == Path(PATHS.table("comparisons", "csv")).read_text()
+    empty = found[0]._replace(low=None, p=None, resolvable=None)
+    (tmp_path / "one.csv").write_text(to_csv([empty]))
+    assert read_rows(tmp_path / "one.csv") == [empty]
 
 
 def test_no_comparison_leaves_the_header():

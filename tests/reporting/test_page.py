@@ -17,6 +17,7 @@ from cmcgns.errors import InputError
 from cmcgns.pipeline.paths import Paths
 from cmcgns.pipeline.plan import Plan
 from cmcgns.reporting.collect import write
+from cmcgns.reporting.comparisons import read_rows, resolution
 from cmcgns.reporting.page import picture, write_page
 from cmcgns.reporting.page_curves import efficiency_plots
 from cmcgns.reporting.page_plots import Line, Point, plot, thin
@@ -109,6 +110,14 @@ def test_a_row_of_a_comparison_has_the_runs_of_both(ci):
     assert set(entry["runs"]) == {f"finetune/{arm}/classification-rsna/10" for arm in ("moco", "cm_cgns")}
     official = [n for n in data["numbers"] if "What leakage costs" in n["title"] and "official" in n["title"]]
     assert official[0]["runs"] == ["leakage/official/random/classification-rsna/10"]
+
+
+def test_each_table_of_runs_says_what_it_can_tell_apart(ci):
+    plan, text, _ = ci
+    written = resolution(read_rows(Path(plan.paths.table("comparisons", "csv"))))
+    assert written.keys() >= {"I", "II", "III"}
+    for table, words in written.items():
+        assert text.count(f"cannot be told apart here: {words}.") == 1, table
 
 
 def test_the_same_files_give_the_same_page_from_the_declared_inputs_alone(ci, tmp_path, monkeypatch):

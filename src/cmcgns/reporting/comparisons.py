@@ -5,6 +5,7 @@ Written as `comparisons.csv` and `.md`, and what a cell can tell apart at all.
 
 from __future__ import annotations
 
+import csv
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from math import comb, isnan
@@ -143,6 +144,17 @@ def resolution(rows: Iterable[Row]) -> dict[str, str]:
         size = f"{members[0].n_test_groups} patients, {max(row.n_seeds for row in members)} seeds"
         parts[table].append(f"{dataset} {fraction} {f'{median(known):.2f}' if known else 'unknown'} ({size})")
     return {table: "; ".join(found) for table, found in parts.items()}
+
+
+def read_rows(file: Path) -> list[Row]:
+    """The comparisons of a file that `write_comparisons` has written, with the digits it kept."""
+    words, counts = Row._fields[:5], Row._fields[-2:]
+
+    def value(name: str, text: str) -> str | int | float | None:
+        return text if name in words else int(text) if name in counts else float(text) if text else None
+
+    with file.open(encoding="utf-8", newline="") as lines:
+        return [Row(*(value(name, line[name]) for name in Row._fields)) for line in csv.DictReader(lines)]
 
 
 def cell_values(

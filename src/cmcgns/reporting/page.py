@@ -16,6 +16,7 @@ from PIL import Image
 from cmcgns.files import read_json, write_text
 from cmcgns.methods import METHODS
 from cmcgns.pipeline.paths import Paths
+from cmcgns.reporting.comparisons import read_rows, resolution
 from cmcgns.reporting.page_curves import efficiency_plots, head_plots, loss_plot
 from cmcgns.reporting.page_history import PRIMARY, read_alignment, read_cells, read_phases
 from cmcgns.reporting.page_plots import sample
@@ -32,7 +33,7 @@ from cmcgns.reporting.page_tables import (
     read_lines,
     settings_table,
 )
-from cmcgns.reporting.tables import TITLES, arm_title, read_csv
+from cmcgns.reporting.tables import NUMERALS, TITLES, arm_title, read_csv
 
 ALIGNMENT = ("retrieval", "zero_shot", "grounding")
 FIGURES = {"attention": "Where a sentence looks in a radiograph", "tsne": "Features of CheXpert in the plane"}
@@ -78,8 +79,11 @@ def write_page(
         if kind in ALIGNMENT:
             runs |= read_alignment(paths, kind, **common)
     known = Known(paths, arms, scheme, runs, [])
+    resolvable = (
+        resolution(read_rows(Path(paths.table("comparisons", "csv")))) if "comparisons" in others else {}
+    )
     sections = [
-        *(_cell_section(name, known) for name in tables),
+        *(_cell_section(name, known, resolvable.get(NUMERALS[name] or name, "")) for name in tables),
         *(
             _alignment_section(name, known) if name in ALIGNMENT else _plain_section(name, known)
             for name in others
@@ -130,11 +134,16 @@ def write_page(
 # ---- tables ----
 
 
-def _cell_section(name: str, known: Known) -> dict[str, Any]:
+def _cell_section(name: str, known: Known, resolvable: str) -> dict[str, Any]:
+    """`resolvable`: what this table's numbers of seeds and test patients can tell apart at all (`resolution`)."""
     cells = read_csv(Path(known.paths.table(name, "csv")))
     more = read_csv(Path(known.paths.table(name, "details.csv")))
     counts = count_verdicts(cells)
     sentences = [f"Of the paper's cells: {counts}."] if counts else []
+    if resolvable:
+        sentences.append(
+            f"Between two methods, differences below these points cannot be told apart here: {resolvable}."
+        )
     return {
         "title": TITLES[name],
         "table": grid(name, cells, known, lambda cell: explain_cell(name, cell, known, PRIMARY)),
