@@ -33,7 +33,7 @@ class CMCGNSObjective(Section):
     tau_local: Positive
     global_reduction: Literal["sum", "mean"]
     mask_same_study_negatives: bool
-    attn_input_norm: Literal["none", "l2"]
+    attn_input_norm: Literal["none", "l2", "position"]
     token_norm: bool
     attn_share: bool
     attn_bias: bool

@@ -8,6 +8,7 @@ from cmcgns.errors import InputError
 from cmcgns.losses.info_nce import info_nce
 from cmcgns.losses.precision import cosines, unit
 from cmcgns.losses.report import report_loss
+from cmcgns.models.image import forward_features, local_regions
 from cmcgns.objectives import cm_cgns
 from cmcgns.objectives.base import total_loss
 from cmcgns.objectives.cm_cgns import OFFICIAL
@@ -189,6 +190,7 @@ def test_twins_of_one_study_are_no_negatives_on_request(objective, batch_of):
             "mask_unit": "element",
         },
         {"hard_negative_set": "all_other_centroids", "hard_negative_form": "logit_offset"},
+        {"attn_input_norm": "position"},
     ],
 )
 def test_alternatives_train(objective, batch_of, options):
@@ -199,6 +201,24 @@ def test_alternatives_train(objective, batch_of, options):
     assert all(value.isfinite() for value in terms.values())
     assert all(grad.isfinite().all() for grad in grads.values())
     assert any(not torch.equal(terms[name], value) for name, value in plain(batch, "stage2", draw()).items())
+
+
+def test_regions_standardised_at_their_place_hold_nothing_that_all_films_have_in_common(objective, batch_of):
+    """What is the same on all films, at one place or at all, changes no cross-modal feature; without it does."""
+    batch = batch_of()
+    found = {}
+    for norm in ("position", "l2"):
+        model = objective(attn_input_norm=norm, attn_bias=False).train()
+        before = model.encode(batch)
+        with torch.no_grad():
+            model.local_image.bias += 3
+        after = model.encode(batch)
+        found[norm] = [(a - b).abs().max() for a, b in ((before.f_i, after.f_i), (before.f_ir, after.f_ir))]
+        if norm == "position":
+            raw = model.local_image(local_regions(forward_features(model.trunk, batch.images)))
+            expected = (raw - raw.mean(0)) / (raw.var(0, unbiased=False) + 1e-5).sqrt()
+            torch.testing.assert_close(after.f_i, unit(expected), atol=1e-5, rtol=1e-4)
+    assert max(found["position"]) < 1e-3 < min(found["l2"])
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -38,8 +38,12 @@ def plan_of(arch: str, profile: str = "demo") -> Plan:
 
 
 def trained(plan: Plan) -> nn.Module:
-    """A trunk in the place of CM-CGNS' own, with statistics and gains that differ from channel to channel."""
+    """A trunk in the place of CM-CGNS' own, with statistics and gains that differ from channel to channel.
+
+    In the libraries' memory format: in another one sums are taken in another order, which shows after fifty layers.
+    """
     trunk = build_trunk(plan.settings.encoders.image.arch, "random").eval()
+    trunk = trunk.to(memory_format=torch.contiguous_format)
     generator = torch.Generator().manual_seed(0)
     for module in trunk.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -53,7 +53,7 @@ OPTIONS = {
     "image_pool": ("attention", "mean"),
     "text_pool": ("attention", "mean"),
     "global_reduction": ("sum", "mean"),
-    "attn_input_norm": ("none", "l2"),
+    "attn_input_norm": ("none", "l2", "position"),
     "hard_negative_set": ("batch_second", "all_other_centroids", "own_second"),
     "hard_negative_form": ("prob_weight", "official_logit_product", "logit_offset"),
     "false_negative_rule": ("crossmodal_members", "text_assignment"),
@@ -99,6 +99,9 @@ class CMCGNS(Objective):
         dim: D, the common dimension.
         heads: of both attention pools.
         decoder_widths: channels of the decoder's first four convolutions.
+        attn_input_norm: what regions and sentences are before the attention: "none" as they are; "l2" of unit length;
+            "position": each region is first standardised over the batch at its place, so that it holds how a film
+            differs from others there. Gates that a sentence opens at the same places of any film then sum to nothing.
         clustering: False = conventional local alignment: plain InfoNCE over the batch, no BML (paper, table IV).
         stage2_losses: "all", "reconstruction" alone, or "no_reconstruction" (D34).
     """
@@ -208,6 +211,11 @@ class CMCGNS(Objective):
             self.text_pool = AttentionPool(dim, heads) if text_pool == "attention" else None
             self.attention = SigmoidCrossAttention(dim, bias=attn_bias, share=attn_share)
             self.predictor = build_predictor(dim, predictor_hidden)
+            self.region_norm = (
+                nn.BatchNorm1d((image_size // STRIDE) ** 2 * dim, affine=False)
+                if attn_input_norm == "position"
+                else None
+            )
             self.decoder = ImageDecoder(dim, widths=decoder_widths, output_activation=output_activation)
         scale = torch.tensor(-math.log(tau_global))
         self.tau_global = tau_global
@@ -275,7 +283,9 @@ class CMCGNS(Objective):
         hidden = self.text_encoder(input_ids=batch.token_ids, attention_mask=batch.attention_mask)
         tokens = self.local_text(hidden.last_hidden_state)
         f_r, mask = sentence_mean(tokens, batch.sentence_index, self.token_norm)
-        if self.attn_input_norm == "l2":
+        if self.region_norm is not None:
+            f_i = self.region_norm(f_i.flatten(1).float()).view_as(f_i)
+        if self.attn_input_norm != "none":
             f_i = unit(f_i)
             # the mean of unit tokens stays as it is, shorter than 1, as in the released code
             f_r = f_r if self.token_norm else unit(f_r)

@@ -43,7 +43,7 @@ def train_shape_weights(
         Mean binary cross entropy over the last tenth of the steps.
     """
     torch.set_num_threads(threads)
-    trunk = build_trunk(arch, "random", seed=seed).to(memory_format=torch.channels_last).train()
+    trunk = build_trunk(arch, "random", seed=seed).train()
     with seeded(seed, "shapes"):
         head = nn.Linear(feature_dim(trunk), len(SHAPES))
     optimizer = torch.optim.AdamW([*trunk.parameters(), *head.parameters()], lr=lr, weight_decay=weight_decay)
