@@ -81,6 +81,24 @@ def test_a_map_that_is_hot_in_the_box_has_pointing_one(world, mimic):
         assert scores["pointing (relative, other film)"] < 0.4
 
 
+def test_each_finding_has_its_own_pointing(world, mimic, monkeypatch):
+    """Two findings in turn; the planted map follows the film, so every own one is hit and few of another film's."""
+    chosen = alignment.select_phrases
+
+    def named(files, model):
+        phrases, masks = chosen(files, model)
+        return phrases.assign(label=np.where(np.arange(len(phrases)) % 2, "Edema", "Lung Lesion")), masks
+
+    monkeypatch.setattr(alignment, "select_phrases", named)
+    found = alignment.grounding(world.planted_model(mimic), mimic, world.SETTINGS, [0, 1])
+    for scores in found.seeds.values():
+        for finding in ("Edema", "Lung Lesion"):
+            assert scores[f"pointing: {finding}"] == 1.0
+            assert scores[f"pointing: {finding} (other film)"] < 0.4
+    shares = [found.chance["uniform"][f"pointing: {finding}"] for finding in ("Edema", "Lung Lesion")]
+    assert found.chance["uniform"]["pointing"] == pytest.approx(np.average(shares, weights=[8, 9]))
+
+
 def test_a_mirrored_map_never_points_into_the_box(world, mimic):
     model = world.planted_model(mimic, mirrored=True)
     for scores in alignment.grounding(model, mimic, world.SETTINGS, [0, 1]).seeds.values():

@@ -24,7 +24,7 @@ FURTHER = {
 SCORES = {
     "retrieval": ("image to report R@1", "image to report R@10"),
     "zero_shot": ("ACC 5x200",),
-    "grounding": ("mIoU", "pointing"),
+    "grounding": ("mIoU", "pointing", "pointing: Edema", "pointing: Edema (other film)"),
 }
 
 

@@ -35,6 +35,19 @@ def tables(tmp_path, monkeypatch):
     return read
 
 
+def test_scores_of_single_findings_are_in_the_details_alone(tables, tmp_path):
+    seeds = {"0": {"pointing": 0.5, "pointing: Edema": 0.4, "pointing: Edema (other film)": None}}
+    chance = {"uniform": {"pointing": 0.1, "pointing: Edema": 0.3}}
+    text = tables("grounding", {"clip": write(tmp_path / "a.json", "grounding", seeds, chance)})
+    assert "Edema" not in text("csv") + text("md") + text("tex") and "pointing" in text("csv")
+    rows = [line.split(",")[3:8] for line in text("details.csv").splitlines()[1:]]
+    assert rows == [
+        ["pointing: Edema", "CLIP", "", "1", "40.00"],
+        ["pointing: Edema (other film)", "CLIP", "", "0", ""],
+        ["pointing: Edema", "Chance (uniform)", "", "0", "30.00"],
+    ]
+
+
 def test_a_row_a_method_and_one_of_chance(tables, tmp_path):
     chance = {"random order": {"i R@5": 0.1, "i R@10": 0.2}}
     better = {"0": {"i R@5": 0.5, "i R@10": 0.6}, "1": {"i R@5": 0.7, "i R@10": 0.6}}

@@ -3,7 +3,7 @@
 
 def endings(name):
     """What a table is written as; those of the paper and of alignment go into papers."""
-    extra = ["details.csv", "tex"] if name in PLAN.cell_tables() else ["tex"] if name in KINDS else []
+    extra = ["details.csv", "tex"] if name in (*PLAN.cell_tables(), *KINDS) else []
     extra += ["svg"] if name == "ranks" else []
     return [P.table(name, ending) for ending in ("csv", "md", *extra)]
 

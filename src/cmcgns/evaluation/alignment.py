@@ -224,6 +224,7 @@ def grounding(model: Model, files: dict[str, Path], settings: dict[str, Any], se
 
     A map holds what the sentence looks for on any film, too, the borders of the field among it. So `relative` is the map less
     the mean map of the same sentence on other films: what this film adds. Its control is the same with one of the others.
+    Pointing, and the same sentence's on another film, are told for each finding, too.
     """
     phrases, masks = select_phrases(files, model)
     if phrases.empty:
@@ -237,12 +238,20 @@ def grounding(model: Model, files: dict[str, Path], settings: dict[str, Any], se
             for name, values in grounding_scores(maps[other], masks).items():
                 control = metrics.setdefault(f"{name} (exchanged maps)", np.full(len(seeds), np.nan))
                 control[row] = weighted_mean(values, drawn[[row]])[0]
+    pointing = {"": grounding_scores(maps, masks)["pointing"]}
     for name, values in _relative(model, files, phrases, maps, masks).items():
         metrics[name] = weighted_mean(values, drawn)
+        if name == "pointing (other film)":
+            pointing[" (other film)"] = values
+    labels = phrases["label"].to_numpy(str)
+    for label in np.unique(labels):
+        for name, values in pointing.items():
+            metrics[f"pointing: {label}{name}"] = weighted_mean(values, drawn * (labels == label))
     area = float(masks.mean())  # what a pixel drawn at random hits, and the IoU of the whole image
     middle = grounding_scores(np.broadcast_to(centre_map(), (len(masks), 8, 8)), masks)
     chance = {
-        "uniform": {"pointing": area, "mIoU": area},
+        "uniform": {"pointing": area, "mIoU": area}
+        | {f"pointing: {label}": float(masks[labels == label].mean()) for label in np.unique(labels)},
         "centre": {name: float(values.mean()) for name, values in middle.items()},
     }
     n = {"phrases": len(phrases), "images": phrases["image_id"].nunique()}

@@ -605,7 +605,11 @@ class Plan:
         phases = sorted({self.phase(arm, phase) for arm in self.arms() for phase in self.phases(arm)})
         return [
             *(self.paths.table(name, ending) for name in self.tables() for ending in ("csv", "md")),
-            *(self.paths.table(name, "details.csv") for name in self.cell_tables()),
+            *(
+                self.paths.table(name, "details.csv")
+                for name in self.tables()
+                if name in (*self.cell_tables(), *KINDS)
+            ),
             *([self.paths.table("ranks", "svg")] if "ranks" in self.tables() else []),
             *(f"{self.cell_folder(cell)}/metrics.json" for cell in self.cells()),
             *(f"{folder}/{file}" for folder in phases for file in ("history.csv", "compute.json")),

@@ -13,7 +13,7 @@ from cmcgns.reporting.tables import Cell, arm_title, summary, to_csv, to_latex, 
 
 
 def write_alignment_table(kind: str, paths: Paths, *, metrics: dict[str, Path]) -> None:
-    """Write `tables/<kind>.csv`, `.md` and `.tex`.
+    """Write `tables/<kind>.csv`, `.md` and `.tex`, and the scores of single findings (`metric: finding`) as `.details.csv`.
 
     Args:
         kind: "retrieval", "zero_shot" or "grounding".
@@ -24,8 +24,10 @@ def write_alignment_table(kind: str, paths: Paths, *, metrics: dict[str, Path]) 
         if document["kind"] != kind:
             raise InputError(f"these are scores of {document['kind']}", file=metrics[arm], expected=kind)
     scored = {arm: document for arm, document in found.items() if document["seeds"]}
-    cells = alignment_cells(kind, scored)
+    every = alignment_cells(kind, scored)
+    cells = [cell for cell in every if ": " not in cell.metric]
     write_text(paths.table(kind, "csv"), to_csv(cells))
+    write_text(paths.table(kind, "details.csv"), to_csv([cell for cell in every if ": " in cell.metric]))
     if not scored:
         why = next(
             (document["reason"] for document in found.values()), "no method that reads reports was run"

@@ -33,7 +33,7 @@ from cmcgns.reporting.page_tables import (
     read_lines,
     settings_table,
 )
-from cmcgns.reporting.tables import NUMERALS, TITLES, arm_title, read_csv
+from cmcgns.reporting.tables import NUMERALS, TITLES, Cell, arm_title, read_csv
 
 ALIGNMENT = ("retrieval", "zero_shot", "grounding")
 FIGURES = {"attention": "Where a sentence looks in a radiograph", "tsne": "Features of CheXpert in the plane"}
@@ -156,9 +156,15 @@ def _cell_section(name: str, known: Known, resolvable: str) -> dict[str, Any]:
 
 def _alignment_section(kind: str, known: Known) -> dict[str, Any]:
     cells = read_csv(Path(known.paths.table(kind, "csv")))
+    more = read_csv(Path(known.paths.table(kind, "details.csv")))
+
+    def explain(cell: Cell) -> int:
+        return explain_alignment(kind, cell, known)
+
     return {
         "title": TITLES[kind],
-        "table": grid(kind, cells, known, lambda cell: explain_alignment(kind, cell, known)),
+        "table": grid(kind, cells, known, explain),
+        "further": further(kind, more, known, explain) if more else None,
         "notes": notes(Path(known.paths.table(kind, "md"))),
     }
 
