@@ -188,7 +188,9 @@ def test_the_step_writes_what_it_found_and_repeats_it(world, mimic, tmp_path, ki
         "settings": settings,
         "seeds": [0, 1],
     }
-    document = alignment.run(kind=kind, out=tmp_path / "a", **options)
+    told = []
+    document = alignment.run(kind=kind, out=tmp_path / "a", tick=lambda *done: told.append(done), **options)
+    assert told[:2] == [(5, 17), (10, 17)] and told[-1] == (17, 17)
     # another seed of the start changes nothing: all weights come from the file
     options["settings"] = settings | {"seed": 4, "batch_size": 17}
     again = alignment.run(kind=kind, out=tmp_path / "b", **options)

@@ -122,16 +122,18 @@ def align(
     gpu.claim()
     paths = Paths(profile)
     values = settings_of(settings, profile, "align", kind=kind, arm=arm)
-    document = measure(
-        kind=kind,
-        arm=arm,
-        objective=values["class"],
-        weights=weights,
-        files=_held_out(paths, "chexpert" if kind == "zero_shot" else "mimic_cxr", scheme, truth),
-        settings=values["settings"],
-        seeds=values["seeds"],
-        out=Path(paths.alignment(kind, arm)).parent,
-    )
+    with progress(f"pairs for {kind} of {arm}") as tick:
+        document = measure(
+            kind=kind,
+            arm=arm,
+            objective=values["class"],
+            weights=weights,
+            files=_held_out(paths, "chexpert" if kind == "zero_shot" else "mimic_cxr", scheme, truth),
+            settings=values["settings"],
+            seeds=values["seeds"],
+            out=Path(paths.alignment(kind, arm)).parent,
+            tick=tick,
+        )
     say(json.dumps({"n": document["n"], "reason": document["reason"]}))
 
 

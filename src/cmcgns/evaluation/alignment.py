@@ -37,6 +37,7 @@ from cmcgns.images.store import ImageStore
 from cmcgns.objectives.base import Batch, Objective, Text, pad_texts
 from cmcgns.objectives.build import build_objective, load_weights
 from cmcgns.parquet import read_meta, read_parquet
+from cmcgns.progress import Tick
 from cmcgns.randomness import numpy_rng
 from cmcgns.reports.tokens import encode, load_tokenizer
 
@@ -71,6 +72,7 @@ def run(
     settings: dict[str, Any],
     seeds: list[int],
     out: Path,
+    tick: Tick | None = None,
 ) -> dict[str, Any]:
     """Evaluate the weights of a pre-training and write `metrics.json` into `out`.
 
@@ -82,19 +84,21 @@ def run(
             `truth`, the folder of a synthetic world's truth, or `raw`, the folder of downloads that may hold MS-CXR.
         settings: `encoders, objective, seed` as the pre-training had them, `size, resize, max_tokens, batch_size,
             threads`; for `retrieval` `gallery`, for `zero_shot` `split_seed`.
+        tick: is told (done, total) pairs; grounding has several passes over all of them.
 
     Raises:
         InputError: the method has no text, or the weights are of another model.
     """
     prepare(settings)
-    result = KINDS[kind](Model.load(objective, weights, files["tokens"], settings), files, settings, seeds)
+    model = Model.load(objective, weights, files["tokens"], settings, tick)
+    result = KINDS[kind](model, files, settings, seeds)
     document = {"kind": kind, "arm": arm} | result._asdict()
     write_json(out / "metrics.json", document)
     return document
 
 
 class Model(NamedTuple):
-    """A pre-trained objective in eval mode and what its inputs look like."""
+    """A pre-trained objective in eval mode and what its inputs look like; `tick` is told how many pairs have passed through it."""
 
     objective: Objective
     tokens: Path
@@ -102,9 +106,12 @@ class Model(NamedTuple):
     resize: str
     max_tokens: int
     batch_size: int
+    tick: Tick | None = None
 
     @classmethod
-    def load(cls, kind: str, weights: Path, tokens: Path, settings: dict[str, Any]) -> Model:
+    def load(
+        cls, kind: str, weights: Path, tokens: Path, settings: dict[str, Any], tick: Tick | None = None
+    ) -> Model:
         """Build the objective and load all of its weights; the tokenizer lies beside `tokens`."""
         encoders = settings["encoders"]
         objective = build_objective(
@@ -119,7 +126,9 @@ class Model(NamedTuple):
             raise InputError(f"{kind} has no text encoder", expected="a method that reads reports")
         load_weights(objective, weights)
         objective.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-        return cls(objective, tokens, *(settings[k] for k in ("size", "resize", "max_tokens", "batch_size")))
+        return cls(
+            objective, tokens, *(settings[k] for k in ("size", "resize", "max_tokens", "batch_size")), tick
+        )
 
     def encode(self, sentences: Sequence[str]) -> list[Text]:
         """Each sentence as a text of its own."""
@@ -140,6 +149,8 @@ class Model(NamedTuple):
             )
             given = {field.name: getattr(batch, field.name) for field in fields(Batch)}
             yield Batch(**{name: None if x is None else x.to(device) for name, x in given.items()})
+            if self.tick is not None:
+                self.tick(min(part.stop, len(texts)), len(texts))
 
     @torch.no_grad()
     def embed(self, pixels: np.ndarray, texts: list[Text]) -> tuple[np.ndarray, np.ndarray]:
