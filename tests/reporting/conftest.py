@@ -13,7 +13,7 @@ from PIL import Image
 from cmcgns.files import write_json, write_text
 from cmcgns.pipeline.plan import Cell, Plan
 from cmcgns.reporting.collect import write
-from cmcgns.reporting.comparisons import Row
+from cmcgns.reporting.resolution import Row
 from cmcgns.reporting.tables import DATASETS, NUMERALS, arm_title
 
 FURTHER = {

@@ -13,7 +13,8 @@ import pytest
 from cmcgns.errors import InputError
 from cmcgns.parquet import write_parquet
 from cmcgns.pipeline.paths import Paths
-from cmcgns.reporting.comparisons import Row, pairs_of_cell, read_rows, resolution, to_csv, write_comparisons
+from cmcgns.reporting.comparisons import pairs_of_cell, to_csv, write_comparisons
+from cmcgns.reporting.resolution import Row, read_rows, resolution
 
 PATHS = Paths("t")
 IMAGES = 120

@@ -17,7 +17,6 @@ from cmcgns.errors import InputError
 from cmcgns.pipeline.paths import Paths
 from cmcgns.pipeline.plan import Plan
 from cmcgns.reporting.collect import write
-from cmcgns.reporting.comparisons import read_rows, resolution
 from cmcgns.reporting.page import picture, write_page
 from cmcgns.reporting.page_curves import efficiency_plots
 from cmcgns.reporting.page_plots import Line, Point, plot, thin
@@ -31,6 +30,7 @@ from cmcgns.reporting.page_tables import (
     settings_table,
     verdict,
 )
+from cmcgns.reporting.resolution import read_rows, resolution
 from cmcgns.reporting.tables import Cell
 
 ROOT = Path(__file__).parents[2]

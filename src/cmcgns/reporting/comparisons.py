@@ -5,13 +5,10 @@ Written as `comparisons.csv` and `.md`, and what a cell can tell apart at all.
 
 from __future__ import annotations
 
-import csv
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from math import comb, isnan
 from pathlib import Path
-from statistics import fmean, median
-from typing import NamedTuple
+from statistics import fmean
 
 import numpy as np
 import pandas as pd
@@ -21,6 +18,7 @@ from cmcgns.evaluation.statistics import compare, draw_weights, holm, resampled_
 from cmcgns.files import write_text
 from cmcgns.parquet import read_parquet
 from cmcgns.pipeline.paths import Paths
+from cmcgns.reporting.resolution import Row, resolution
 from cmcgns.reporting.tables import DATASETS, NUMERALS, Group, arm_title
 
 RESAMPLES = {
@@ -33,24 +31,6 @@ NOTE = (
     "chosen after seeing them. Resolvable: the true difference that such a comparison would find in 80 % of studies "
     "at 5 %, before any correction."
 )
-
-
-class Row(NamedTuple):
-    """A comparison; differences in per cent points, None where there is no value."""
-
-    table: str
-    dataset: str
-    fraction: str
-    method: str
-    reference: str
-    difference: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    p_holm: float | None
-    resolvable: float | None
-    n_test_groups: int
-    n_seeds: int
 
 
 def write_comparisons(
@@ -131,30 +111,6 @@ def pairs_of_cell(values: Mapping[str, Mapping[int, np.ndarray]], reference: str
     others = [arm for arm in values if arm != reference]
     pairs = [(arm, reference) for arm in others]
     return pairs + [(arm, best) for arm in others if arm != best and best != reference]
-
-
-def resolution(rows: Iterable[Row]) -> dict[str, str]:
-    """Table -> for each of its cells the median of `resolvable` over the pairs, in words."""
-    cells: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
-    for row in rows:
-        cells[row.table, row.dataset, row.fraction].append(row)
-    parts: dict[str, list[str]] = defaultdict(list)
-    for (table, dataset, fraction), members in cells.items():
-        known = [row.resolvable for row in members if row.resolvable is not None]
-        size = f"{members[0].n_test_groups} patients, {max(row.n_seeds for row in members)} seeds"
-        parts[table].append(f"{dataset} {fraction} {f'{median(known):.2f}' if known else 'unknown'} ({size})")
-    return {table: "; ".join(found) for table, found in parts.items()}
-
-
-def read_rows(file: Path) -> list[Row]:
-    """The comparisons of a file that `write_comparisons` has written, with the digits it kept."""
-    words, counts = Row._fields[:5], Row._fields[-2:]
-
-    def value(name: str, text: str) -> str | int | float | None:
-        return text if name in words else int(text) if name in counts else float(text) if text else None
-
-    with file.open(encoding="utf-8", newline="") as lines:
-        return [Row(*(value(name, line[name]) for name in Row._fields)) for line in csv.DictReader(lines)]
 
 
 def cell_values(

@@ -16,7 +16,6 @@ from PIL import Image
 from cmcgns.files import read_json, write_text
 from cmcgns.methods import METHODS
 from cmcgns.pipeline.paths import Paths
-from cmcgns.reporting.comparisons import read_rows, resolution
 from cmcgns.reporting.page_curves import efficiency_plots, head_plots, loss_plot
 from cmcgns.reporting.page_history import PRIMARY, read_alignment, read_cells, read_phases
 from cmcgns.reporting.page_plots import sample
@@ -33,6 +32,7 @@ from cmcgns.reporting.page_tables import (
     read_lines,
     settings_table,
 )
+from cmcgns.reporting.resolution import read_rows, resolution
 from cmcgns.reporting.tables import NUMERALS, TITLES, Cell, arm_title, read_csv
 
 ALIGNMENT = ("retrieval", "zero_shot", "grounding")
