@@ -11,7 +11,7 @@ min_version("9.20")
 
 from cmcgns.errors import InputError
 from cmcgns.methods import METHODS
-from cmcgns.pipeline.plan import FILM_GROUPS, KINDS, TABLES, Plan
+from cmcgns.pipeline.plan import FILM_GROUPS, TABLES, Plan
 
 try:
     PLAN = Plan.load(config.get("profile", "demo"))
@@ -59,7 +59,7 @@ rule all:
         P.summary,
         P.audit_page,
         P.audit_runs,
-        [endings(name) for name in PLAN.tables()],
+        [PLAN.table_files(name) for name in PLAN.tables()],
         [f"{P.attention(arm, bool(S.synthetic))}.png" for arm in PLAN.readers() if "attention" in S.figures.kinds],
         [f"{P.tsne(arm)}.png" for arm in PLAN.arms() if "tsne" in S.figures.kinds],
         [f"{PLAN.cell_folder(cell)}/metrics.json" for cell in PLAN.cells()],

@@ -1,13 +1,5 @@
 # Metrics of all runs -> the paper's tables and the report.
 
-
-def endings(name):
-    """What a table is written as; those of the paper and of alignment go into papers."""
-    extra = ["details.csv", "tex"] if name in (*PLAN.cell_tables(), *KINDS) else []
-    extra += ["svg"] if name == "ranks" else []
-    return [P.table(name, ending) for ending in ("csv", "md", *extra)]
-
-
 for table_name in PLAN.tables():
 
     rule:
@@ -17,7 +9,7 @@ for table_name in PLAN.tables():
             PLAN.table_inputs(table_name),
             "src/cmcgns/reporting/paper_tables.csv",
         output:
-            endings(table_name),
+            PLAN.table_files(table_name),
         log:
             f"{LOGS}/tables/{table_name}.log",
         params:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cmcgns.pipeline.plan import KINDS, Plan
+from cmcgns.pipeline.plan import Plan
 
 
 class Job(NamedTuple):
@@ -108,8 +108,6 @@ def _tables(plan: Plan) -> _Found:
     yield "audit_runs", [p.audit_runs], "audit_runs"
     yield "audit_page", [p.audit_page], "audit-page"
     for name in plan.tables():
-        extra = ["details.csv", "tex"] if name in plan.cell_tables() else ["tex"] if name in KINDS else []
-        extra += ["svg"] if name == "ranks" else []
-        yield f"table_{name}", [p.table(name, ending) for ending in ("csv", "md", *extra)], f"tables/{name}"
+        yield f"table_{name}", plan.table_files(name), f"tables/{name}"
     yield "summary", [p.summary], "tables/metrics"
     yield "report", [p.report], "report"

@@ -600,17 +600,20 @@ class Plan:
             found = [["attention", arm, self.paths.attention(arm, True)] for arm in self.readers()]
         return found + [["tsne", arm, self.paths.tsne(arm)] for arm in self.arms() if "tsne" in kinds]
 
+    def table_files(self, name: str) -> list[str]:
+        """What a table is written as; those of the paper and of alignment go into papers and have details."""
+        endings = ["csv", "md"]
+        if name in (*self.cell_tables(), *KINDS):
+            endings += ["details.csv", "tex"]
+        if name == "ranks":
+            endings += ["svg"]
+        return [self.paths.table(name, ending) for ending in endings]
+
     def report_inputs(self) -> list[str]:
         """The files that the report is made from, its templates aside."""
         phases = sorted({self.phase(arm, phase) for arm in self.arms() for phase in self.phases(arm)})
         return [
-            *(self.paths.table(name, ending) for name in self.tables() for ending in ("csv", "md")),
-            *(
-                self.paths.table(name, "details.csv")
-                for name in self.tables()
-                if name in (*self.cell_tables(), *KINDS)
-            ),
-            *([self.paths.table("ranks", "svg")] if "ranks" in self.tables() else []),
+            *(file for name in self.tables() for file in self.table_files(name) if not file.endswith(".tex")),
             *(f"{self.cell_folder(cell)}/metrics.json" for cell in self.cells()),
             *(f"{folder}/{file}" for folder in phases for file in ("history.csv", "compute.json")),
             *(
