@@ -129,7 +129,8 @@ def main() -> None:
         kinds[kind] = kinds.get(kind, 0) + 1
     say(f"learning rate of segmentation changed there: {kinds}")
 
-    say(kills(project, arguments.kills))
+    if arguments.kills:
+        say(kills(project, arguments.kills))
     if not arguments.folder:
         shutil.rmtree(folder)
 

@@ -26,12 +26,14 @@ LOG = "jobs.log"
 
 # Python runs this first in each process of the stand-in environment.
 SITE = '''
-import hashlib, json, os, sys, time, types
-from pathlib import Path
+import os, sys  # no more: a job's client runs this too, and is to cost what it costs in earnest
 
 
 def run(arguments):
     """`cmcgns.cli.run`: a stand-in for the steps of the graph, the real one for all else."""
+    import hashlib, json, time
+    from pathlib import Path
+
     table = json.loads(Path(os.environ["STAND_IN"]).read_text())
     job = table.get(key(arguments))
     if job is None:
@@ -65,12 +67,13 @@ def key(arguments):
 
 
 if os.environ.get("STAND_IN"):
-    sys.modules["cmcgns.cli"] = types.ModuleType("cmcgns.cli")
+    module = type(sys)
+    sys.modules["cmcgns.cli"] = module("cmcgns.cli")
     sys.modules["cmcgns.cli"].run = run
     if os.environ.get("STAND_IN_LIGHT"):  # the warm process need not have torch
         for name in ("torch", "torchvision", "transformers", "transformers.models.bert.modeling_bert",
                      "segmentation_models_pytorch", "lightning_fabric", "safetensors.torch", "safetensors"):
-            sys.modules[name] = types.ModuleType(name)
+            sys.modules[name] = module(name)
 '''
 
 # The first lines of the Snakefile's `onstart`: which command reads and makes what.
@@ -221,7 +224,8 @@ def make_environment(folder: Path) -> None:
     shutil.copy(Path(sys.prefix) / "pyvenv.cfg", folder)
     (folder / "lib").symlink_to(Path(sys.prefix) / "lib")
     (folder / "bin/python").symlink_to(Path(sys.executable).resolve())
-    for name, module in (("cmcgns", "cmcgns"), ("snakemake", "snakemake"), ("dvc", "dvc")):
+    entries = {"cmcgns": "cmcgns.__main__", "snakemake": "snakemake.cli", "dvc": "dvc.cli"}
+    for name, module in entries.items():
         script = folder / "bin" / name
-        script.write_text(f'#!/bin/sh\nexec "{folder}/bin/python" -m {module} "$@"\n')
+        script.write_text(f"#!{folder}/bin/python\nimport sys\nfrom {module} import main\nsys.exit(main())\n")
         script.chmod(0o755)

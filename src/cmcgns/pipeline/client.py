@@ -14,21 +14,23 @@ def delegate(arguments: list[str]) -> int | None:
     address = os.environ.get(VARIABLE)
     if not address:
         return None
-    import signal
-    import socket
+    # The parts of socket, array and signal in C: what is around them imports enum, selectors and more, half of a client's time.
+    import _signal
+    import _socket
+    import struct
 
-    connection = socket.socket(socket.AF_UNIX)
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         connection.connect(address)
     except OSError:
         return None
     request = marshal.dumps((arguments, os.getcwd(), dict(os.environ)))
-    with connection:
-        socket.send_fds(connection, [b"\0"], [0, 1, 2])
-        connection.sendall(len(request).to_bytes(8, "big") + request)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        try:
-            answer = connection.recv(16)
-        except ConnectionError:
-            return 1
-        return int(answer) if answer else 1
+    descriptors = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("3i", 0, 1, 2))
+    connection.sendmsg([b"\0"], [descriptors])
+    connection.sendall(len(request).to_bytes(8, "big") + request)
+    _signal.signal(_signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        answer = connection.recv(16)
+    except ConnectionError:
+        return 1
+    return int(answer) if answer else 1

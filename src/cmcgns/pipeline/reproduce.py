@@ -74,11 +74,15 @@ def reproduce(profile: str, *, raw: Path | None, cores: int | None, dry_run: boo
             arguments += ["--resources", f"gpu={gpus}"]
         if dry_run:
             return _snakemake(profile, *arguments, "--dry-run", lock=lock)
-        first_run = not ledger.ledger_path(profile).exists()  # nothing is there that could stay the same
-        code, rules = to_do(profile, lock)
-        ran = bool(rules)
+        if not ledger.ledger_path(
+            profile
+        ).exists():  # the first run: nothing is there that could stay the same
+            ran, code, rules = True, 0, {"all"}
+        else:
+            code, rules = to_do(profile, lock)
+            ran = bool(rules)
         try:
-            for wave in () if first_run else WAVES:
+            for wave in WAVES:
                 if wave & rules and rules - wave - {"all"}:
                     failed = _snakemake(profile, *arguments, "--until", *sorted(wave & rules), lock=lock)
                     if failed:  # the last call does all that does not depend on it
