@@ -66,6 +66,10 @@ rule all:
 
 
 onstart:
+    # Snakemake's default is at most 100 jobs a second, and each look at the ready jobs asks for another look a second later, which asks
+    # for the next: after some hundred jobs the scheduler does nothing but look, and takes a core from the jobs.
+    if workflow.local_exec:
+        workflow.scheduler.job_rate_limiter = None
     warm = os.path.join(tempfile.gettempdir(), f"cmcgns-warm-{os.getuid()}-{os.getpid()}.sock")
     os.environ["CMCGNS_WARM"] = warm
     # Out of the terminal's reach: it ends, and its jobs with it, when Snakemake is gone.
