@@ -3,7 +3,7 @@
     python benchmarks/job_graph.py [--folder DIR] [--kills N]
 
 The graph is the real one (Snakefile, rules, ledger, the process that forks jobs), its steps write a hash and end
-(tests/stand_in.py). Bare Snakemake runs a hand-written file with as many jobs, `touch` each. Times are wall time in one run,
+(tests/stand_in.py). Bare Snakemake runs a hand-written file with about as many jobs, `touch` each, whose runs read four files. Times are wall time in one run,
 the two in turns; memory is the largest resident set of the scheduler.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -40,27 +41,46 @@ OVERLAY = """
         {mimic_studies: 20, chexpert_train: 60, chexpert_valid: 30, rsna: 40, covidx_train: 40, covidx_test: 30,
          siim: 40, object_train: 20, object_dev: 10}
 """
+# A graph of that size as one would write it by hand: what a run reads and writes in earnest, and all of them named in `all`.
 BARE = """
-RUNS = range({runs})
+ARMS, PAIRS, FRACTIONS, SEEDS = range(13), range(7), (1, 10, 100), range(5)
+RUN = "run/{arm}/{pair}/{fraction}/{seed}"
 
 rule all:
-    input: "table.txt", expand("run/{{i}}/metrics.json", i=RUNS)
+    input:
+        expand("table/{pair}.csv", pair=PAIRS),
+        expand(f"{RUN}/metrics.json", arm=ARMS, pair=PAIRS, fraction=FRACTIONS, seed=SEEDS),
+
+rule images:
+    output: "images/{pair}.npy"
+    shell: "touch {output}"
+
+rule split:
+    output: "split/{pair}.csv"
+    shell: "touch {output}"
+
+rule subset:
+    input: rules.split.output
+    output: "subset/{pair}/{fraction}/{seed}.csv"
+    shell: "touch {output}"
 
 rule pretrain:
-    output: "pretrain/{{arm}}/weights"
-    params: lr=1
-    shell: "touch {{output}}"
+    output: "pretrain/{arm}/weights.pt"
+    log: "logs/pretrain/{arm}.log"
+    params: lr=0.1, arm="{arm}"
+    shell: "touch {output}"
 
 rule finetune:
-    input: lambda wc: f"pretrain/{{int(wc.i) % {arms}}}/weights"
-    output: "run/{{i}}/metrics.json", "run/{{i}}/predictions"
-    params: lr=1, i="{{i}}"
-    shell: "touch {{output}}"
+    input: rules.pretrain.output, rules.images.output, rules.split.output, rules.subset.output
+    output: f"{RUN}/predictions.csv", f"{RUN}/metrics.json"
+    log: f"logs/{RUN}.log"
+    params: settings=lambda wc: {"lr": 0.1, "pair": wc.pair}, fraction="{fraction}", seed="{seed}"
+    shell: "touch {output}"
 
 rule table:
-    input: expand("run/{{i}}/metrics.json", i=RUNS)
-    output: "table.txt"
-    shell: "touch {{output}}"
+    input: expand(f"{RUN}/metrics.json", arm=ARMS, fraction=FRACTIONS, seed=SEEDS, allow_missing=True)
+    output: "table/{pair}.csv"
+    shell: "touch {output}"
 """
 
 
@@ -86,13 +106,15 @@ def main() -> None:
 
     bare = folder / "bare"
     bare.mkdir(parents=True)
-    arms = len({step.split("--arm ")[1].split()[0] for step in project.ran() if "--arm " in step})
-    (bare / "Snakefile").write_text(BARE.format(runs=jobs - arms - 1, arms=arms))
+    (bare / "Snakefile").write_text(BARE)
     clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     alone = (sys.executable, "-m", "snakemake", "--cores", "2", "--scheduler", "greedy")
+    asked = (*alone, "--dry-run", "--quiet", "rules")
+    listed = subprocess.run(asked, cwd=bare, env=clean, capture_output=True, text=True, check=True).stdout
+    number = int(re.findall(r"^total +(\d+)$", listed, re.MULTILINE)[0])
     seconds, memory = measure(bare, clean, *alone)
     say(
-        f"bare Snakemake: {jobs} jobs in {seconds:.0f} s, {1000 * seconds / jobs:.0f} ms a job; scheduler {memory:.0f} MiB"
+        f"bare Snakemake: {number} jobs in {seconds:.0f} s, {1000 * seconds / number:.0f} ms a job; scheduler {memory:.0f} MiB"
     )
 
     times: dict[str, list[float]] = {}

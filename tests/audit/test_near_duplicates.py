@@ -102,7 +102,9 @@ def test_cells_lose_none_of_the_pairs_of_an_exhaustive_search(films):
     exhaustive = find_pairs(small, cell=10_000)
     assert {(i, ALL_PAIRS + i) for i in range(100)} <= set(map(tuple, exhaustive.tolist()))
     assert (np.diff(exhaustive, axis=1) > 0).all()
-    assert np.array_equal(find_pairs(small, cell=30, nearest=10_000), exhaustive)
+    assert np.array_equal(find_pairs(small, cell=30), exhaustive)
+    with_all_cells = set(map(tuple, exhaustive.tolist()))
+    assert set(map(tuple, find_pairs(small, cell=30, nearest=1).tolist())) < with_all_cells
 
 
 def test_thumbnails_leave_out_padding_and_flat_borders():

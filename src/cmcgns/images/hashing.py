@@ -22,6 +22,8 @@ ALIKE = 0.7  # cosine of a candidate pair; benchmarks/near_duplicates.py shows w
 ALL_PAIRS = 128  # fewer images: every pair is a candidate, they are too few for statistics
 CELL = 256  # images in a cell, on average
 NEAREST = 4  # cells that a film is compared with
+ALL_CELLS = 20_000  # up to so many images each is compared with all, in half a minute: the audit of some sources together must find
+# no pair in one of them that its split, which is drawn from that source alone, has not known
 _FLAT = 24  # grey levels: a border line that spans no more is padding or bare film, compressed
 _MOST = 0.1  # of a side: more is not trimmed
 _CYCLES = 6  # the highest frequency, cycles in a side
@@ -70,7 +72,7 @@ def _content(image: np.ndarray, axis: int) -> slice:
 
 
 def find_pairs(
-    codes: np.ndarray, alike: float = ALIKE, cell: int = CELL, nearest: int = NEAREST
+    codes: np.ndarray, alike: float = ALIKE, cell: int = CELL, nearest: int | None = None
 ) -> np.ndarray:
     """Candidates: pairs of images whose codes are alike.
 
@@ -79,7 +81,8 @@ def find_pairs(
     Args:
         codes: (n, 32, 32) uint8.
         alike: the least cosine.
-        cell, nearest: images in a cell, and cells that an image is compared with.
+        cell, nearest: images in a cell, and cells that an image is compared with; by default all up to `ALL_CELLS` images,
+            `NEAREST` beyond.
 
     Returns:
         (k, 2) int64 rows, i < j, sorted.
@@ -87,6 +90,8 @@ def find_pairs(
     if len(codes) < ALL_PAIRS:
         return np.column_stack(np.triu_indices(len(codes), 1)).astype(np.int64)
     describe = _uncorrelated(codes)
+    if nearest is None:
+        nearest = len(codes) if len(codes) <= ALL_CELLS else NEAREST
     chunks = [slice(start, start + _CHUNK) for start in range(0, len(codes), _CHUNK)]
     films = np.concatenate([describe(codes[chunk], (0, 0, 0, 0)) for chunk in chunks])
     centres = films[_even(len(films), max(1, len(films) // cell))]
