@@ -1,5 +1,6 @@
 # The job graph. Numbers are in params.yaml, paths and the list of runs in src/cmcgns/pipeline; rules in workflow/rules.
 # One command a rule; its `params` are all it may read of the settings, plus the fingerprint of the code it runs.
+import gc
 import os
 import subprocess
 import sys
@@ -8,6 +9,9 @@ import tempfile
 from snakemake.utils import min_version
 
 min_version("9.20")
+
+# Until jobs run. The graph is hundreds of thousands of objects that all stay: looking for garbage among them is a tenth of a dry run.
+gc.disable()
 
 from cmcgns.errors import InputError
 from cmcgns.methods import METHODS
@@ -66,6 +70,7 @@ rule all:
 
 
 onstart:
+    gc.enable()
     # Snakemake's default is at most 100 jobs a second, and each look at the ready jobs asks for another look a second later, which asks
     # for the next: after some hundred jobs the scheduler does nothing but look, and takes a core from the jobs.
     if workflow.local_exec:

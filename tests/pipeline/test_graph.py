@@ -66,6 +66,9 @@ def finished(stand_in: ModuleType, tmp_path_factory):
     project.edit(
         "dvc.yaml", "plots:\n", f"plots:\n  - loss:\n      x: epoch\n      y: {{{loss}: [train_loss]}}\n"
     )
+    with (project.root / "Snakefile").open("a") as snakefile:  # the last lines of `onstart`
+        snakefile.write("    with open('limiter.log', 'a') as file:\n")
+        snakefile.write("        print(workflow.scheduler.job_rate_limiter, gc.isenabled(), file=file)\n")
     project.call("dvc", "remote", "add", "--default", "store", str(folder / "store"))
     project.call("dvc", "repro", STAGE)
     project.commit("the first run")
@@ -79,6 +82,11 @@ def clone(finished, tmp_path):
     copy = finished.clone(tmp_path / "clone")
     copy.call("dvc", "pull", STAGE)
     return copy
+
+
+def test_no_timer_makes_the_scheduler_look_again(finished):
+    """With Snakemake's limit of jobs a second each look at the ready jobs asks for another one: it ends in doing nothing else."""
+    assert set((finished.root / "limiter.log").read_text().splitlines()) == {"None True"}
 
 
 def test_every_way_of_calling_ends_in_the_same_state(finished):

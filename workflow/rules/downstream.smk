@@ -38,8 +38,10 @@ for task, other in ((task, other) for task in TABLES.values() for other in SCHEM
         name:
             f"finetune_{task}_{other}" if other else f"finetune_{task}"
         input:
-            lambda wc: P.trunk(trunk(wc)),
-            lambda wc, task=task: P.features(trunk(wc), wc.source) if task == "classification" and CACHED else [],
+            # a probe on stored features reads no trunk
+            lambda wc, task=task: (
+                P.features(trunk(wc), wc.source) if task == "classification" and CACHED else P.trunk(trunk(wc))
+            ),
             P.store("{source}"),
             P.store_table("{source}"),
             P.index("{source}"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Callable, Iterator
@@ -144,12 +145,19 @@ def sync(profile: str) -> Report:
 def foreign(profile: str, known: set[str]) -> list[str]:
     """The files at places of outputs that are none of the known: copied there, or left by a killed job."""
     return sorted(
-        str(path)
+        path
         for top, folders in MADE.items()
         for folder in folders
-        for path in Path(top, profile, folder).rglob("*")
-        if path.is_file() and not path.name.startswith(UNFINISHED) and str(path) not in known
+        for path in _files(f"{top}/{profile}/{folder}")
+        if path not in known and not os.path.basename(path).startswith(UNFINISHED)
     )
+
+
+def _files(folder: str) -> Iterator[str]:
+    """The paths of all files below a folder."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            yield f"{place}/{name}"
 
 
 def verify(profile: str, progress: Callable[[int, int], None] | None = None) -> dict[str, list[str]]:
@@ -236,16 +244,20 @@ class _Hashes:
             self.known: dict[str, list[Any]] = read_json(HASHES)
         except InputError:
             self.known = {}
+        self._new = False
 
     def of(self, target: str) -> str:
         state = Path(target).stat()
         now = [state.st_size, state.st_mtime_ns, state.st_ctime_ns]
         if self.known.get(target, [None])[:-1] != now:
             self.known[target] = [*now, _sha256(Path(target))]
+            self._new = True
         return self.known[target][-1]
 
     def save(self) -> None:
-        write_json(HASHES, {target: value for target, value in self.known.items() if Path(target).exists()})
+        if self._new:
+            there = {target: value for target, value in self.known.items() if os.path.exists(target)}
+            write_json(HASHES, there)
 
 
 def _sha256(path: Path) -> str:
@@ -274,13 +286,12 @@ def _records(profile: str) -> Iterator[tuple[str, Any]]:
 
 def _recorded(profile: str) -> Iterator[tuple[str, Path]]:
     """(target, file of its record) of every output of this profile that Snakemake has made."""
-    for path in METADATA.rglob("*"):
-        if not path.is_file():
-            continue
-        name = "".join(part.removeprefix("@") for part in path.relative_to(METADATA).parts)
+    for path in _files(str(METADATA)):
+        parts = path.removeprefix(f"{METADATA}/").split("/")
+        name = "".join(part.removeprefix("@") for part in parts)
         try:
             target = base64.b64decode(name, altchars=b"-_", validate=True).decode()
         except ValueError:
             continue  # a temporary file of Snakemake's
         if target.startswith((f"data/{profile}/", f"results/{profile}/")):
-            yield target, path
+            yield target, Path(path)
