@@ -5,6 +5,9 @@ RAW ?=
 BIN := .venv/bin
 UV_VERSION := 0.13.9
 
+# Some containers forbid Python to keep compiled modules: every job and test would compile torch's again, for 6 s.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo test lint reproduce real clean
 
 setup: .venv/.done
