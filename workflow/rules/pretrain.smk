@@ -19,6 +19,8 @@ if any(P.shape_weights in PLAN.weight_files(arm) for arm in PLAN.arms()):
             settings=PLAN.params("shape_weights"),
             code=PLAN.code("shape_weights"),
         threads: S.encoders.shapes.threads
+        resources:
+            gpu=1,
         shell:
             "cmcgns shape-weights --profile {S.profile} --settings {params.settings:q} > {log} 2>&1"
 

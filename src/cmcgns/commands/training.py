@@ -32,8 +32,10 @@ def methods(
 @app.command("shape-weights", epilog=example("shape-weights --profile science"))
 def shape_weights(profile: Profile = "demo", settings: SettingsText = None) -> None:
     """Train start weights on drawn shapes, for a place without a network."""
+    from cmcgns.pipeline import gpu
     from cmcgns.synthetic.shape_weights import train_shape_weights
 
+    gpu.claim()
     values = settings_of(settings, profile, "shape_weights")
     loss = train_shape_weights(**values, out=Path(Paths(profile).shape_weights), progress=say)
     say(f"{values['images']} drawings, last loss {loss:.4f}")

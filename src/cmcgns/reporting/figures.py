@@ -150,10 +150,13 @@ def tsne_figure(
 def embed_in_plane(features: np.ndarray, seed: int) -> np.ndarray:
     """(n, C) -> (n, 2) by t-SNE on cosine distances, from the principal components."""
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     perplexity = min(30.0, (len(features) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, metric="cosine", init="pca", random_state=seed, n_jobs=1)
-    return tsne.fit_transform(np.asarray(features, np.float64))
+    # n_jobs is not for the gradient, whose OpenMP threads wait busily: two such jobs on two cores took 40 s, not 0.3
+    with threadpool_limits(1):
+        return tsne.fit_transform(np.asarray(features, np.float64))
 
 
 def draw_classes(

@@ -43,9 +43,10 @@ def train_shape_weights(
         Mean binary cross entropy over the last tenth of the steps.
     """
     torch.set_num_threads(threads)
-    trunk = build_trunk(arch, "random", seed=seed).train()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    trunk = build_trunk(arch, "random", seed=seed).train().to(device)
     with seeded(seed, "shapes"):
-        head = nn.Linear(feature_dim(trunk), len(SHAPES))
+        head = nn.Linear(feature_dim(trunk), len(SHAPES)).to(device)
     optimizer = torch.optim.AdamW([*trunk.parameters(), *head.parameters()], lr=lr, weight_decay=weight_decay)
     steps = images // batch_size
     rng, losses = numpy_rng(seed, "shapes"), []
@@ -53,7 +54,7 @@ def train_shape_weights(
         for group in optimizer.param_groups:
             rising = min(1.0, (step + 1) / (WARM_UP * steps))
             group["lr"] = lr * rising * 0.5 * (1 + math.cos(math.pi * step / steps))
-        pictures, present = _batch(rng, batch_size, size)
+        pictures, present = (part.to(device) for part in _batch(rng, batch_size, size))
         loss = F.binary_cross_entropy_with_logits(head(trunk(pictures)), present)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -61,7 +62,7 @@ def train_shape_weights(
         losses.append(loss.item())
         if step % 50 == 49:
             progress(f"step {step + 1} of {steps}: loss {np.mean(losses[-50:]):.4f}")
-    state = {name: value.contiguous() for name, value in trunk.state_dict().items()}
+    state = {name: value.contiguous().cpu() for name, value in trunk.state_dict().items()}
     with atomic(out) as temporary:
         save_file(state, temporary)
     return float(np.mean(losses[-max(1, steps // 10) :]))
