@@ -28,7 +28,7 @@ demo: setup
 reproduce: setup
 	$(BIN)/cmcgns reproduce --profile $(PROFILE) $(if $(RAW),--raw $(RAW))
 
-# The small real corpus beside the project, laid out in the raw formats; its images stay where they are.
+# For the developers: the small real corpus beside the project (not part of the repository), laid out in the raw formats; its images stay where they are.
 real: setup
 	test -e data/real/raw || $(BIN)/python ../shared/realdata/make_layout.py --tier core --out data/real/raw
 	$(BIN)/cmcgns reproduce --profile real

@@ -59,7 +59,7 @@ class Splits(Section):
     chexpert_valid_images: Count
     covidx_valid_fraction: Fraction
     siim_subset_of: Literal["balanced", "all"]
-    merge_test_into_valid: bool = Field(description="of MIMIC-CXR, under scheme paper")
+    merge_test_into_valid: bool = Field(description="of MIMIC-CXR, under schemes paper and official")
 
 
 class ImageEncoder(Section):

@@ -60,7 +60,9 @@ def finished(stand_in: ModuleType, tmp_path_factory):
     """A project whose profile ran once, by DVC, with its outputs pushed to a remote; tests work in clones of it."""
     folder = tmp_path_factory.mktemp("graph")
     project = stand_in.Project(folder, PROFILE, OVERLAY)
-    project.edit("dvc.yaml", "foreach: [demo, ci, science]", f"foreach: [demo, ci, science, {PROFILE}]")
+    project.edit(
+        "dvc.yaml", "foreach: [demo, ci, science, science_gpu]", f"foreach: [demo, ci, science, {PROFILE}]"
+    )
     project.edit("dvc.yaml", "metrics:\n", f"metrics:\n  - results/{PROFILE}/tables/metrics.json\n")
     loss = f"results/{PROFILE}/pretrain/cm_cgns/stage1/history.csv"
     project.edit(

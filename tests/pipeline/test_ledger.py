@@ -107,6 +107,26 @@ def test_a_file_that_no_run_made_is_taken_away(done):
     assert not planted.exists() and going_on.exists() and (ledger.FOREIGN / planted).exists()
 
 
+def test_a_dry_run_puts_everything_back(done):
+    changed, planted = Path(NAMES[1]), Path("results/t/tables/table2.csv")
+    planted.parent.mkdir(parents=True, exist_ok=True)
+    for path in (changed, planted):
+        path.write_text("by hand")
+    before = changed.stat()
+    report = ledger.sync("t", aside=True)
+    assert report.removed == [NAMES[1]] and report.foreign == [str(planted)]
+    assert not changed.exists() and not planted.exists()
+    ledger.put_back(report)
+    assert changed.read_text() == planted.read_text() == "by hand"
+    assert changed.stat().st_mtime_ns == before.st_mtime_ns
+    assert ledger.verify("t") == {
+        "changed": [NAMES[1]],
+        "missing": [],
+        "foreign": [str(planted)],
+        "unknown": [],
+    }
+
+
 def test_a_missing_file_is_told_and_left_to_snakemake(done):
     Path(NAMES[0]).unlink()
     assert ledger.sync("t") == ([], [], [], False)

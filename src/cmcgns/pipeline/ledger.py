@@ -29,6 +29,7 @@ _PART = 254  # letters of a record's file name; Snakemake puts longer ones into 
 
 
 FOREIGN = Path(".snakemake/cmcgns-foreign")
+ASIDE = Path(".snakemake/cmcgns-aside")
 # Whatever lies in these folders of a profile was made by a job, but for what a killed training left to go on from.
 MADE = {
     "data": ("index", "images", "splits"),
@@ -102,12 +103,15 @@ def _ask(*command: str) -> str:
         return ""
 
 
-def sync(profile: str) -> Report:
+def sync(profile: str, *, aside: bool = False) -> Report:
     """Make Snakemake's records and the files on disk agree with the ledger.
 
     A file with the ledger's hash gets the ledger's record, unless the ledger is the one this folder wrote or read last: then
     a record that differs is newer. Another file stays if Snakemake has made it since (its record is
     not the ledger's), as after a killed run; otherwise it was changed by no run and is removed, so that it is made again.
+
+    Args:
+        aside: for a dry run: what would be removed or moved away is only put aside, until `put_back`.
     """
     known, restored, removed = _Hashes(), [], []
     entries, recorded = read(profile), dict(_recorded(profile))
@@ -129,7 +133,10 @@ def sync(profile: str) -> Report:
             elif here != entry["record"]:  # run again since, to the same bytes
                 stale = True
         elif here is None or here == entry["record"]:
-            Path(target).unlink()
+            if aside:
+                _move(target, ASIDE)
+            else:
+                Path(target).unlink()
             removed.append(target)
         else:
             stale = True
@@ -137,9 +144,19 @@ def sync(profile: str) -> Report:
     _adopt(profile)
     moved = foreign(profile, {entry["target"] for entry in entries} | recorded.keys())
     for target in moved:
-        (FOREIGN / target).parent.mkdir(parents=True, exist_ok=True)
-        Path(target).rename(FOREIGN / target)
+        _move(target, ASIDE if aside else FOREIGN)
     return Report(restored, removed, moved, stale)
+
+
+def put_back(report: Report) -> None:
+    """Undo what `sync` has put aside."""
+    for target in (*report.removed, *report.foreign):
+        (ASIDE / target).rename(target)
+
+
+def _move(target: str, folder: Path) -> None:
+    (folder / target).parent.mkdir(parents=True, exist_ok=True)
+    Path(target).rename(folder / target)
 
 
 def foreign(profile: str, known: set[str]) -> list[str]:

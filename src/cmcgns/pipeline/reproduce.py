@@ -64,16 +64,20 @@ def reproduce(profile: str, *, raw: Path | None, cores: int | None, dry_run: boo
             ) from None
         # Snakemake's own lock outlives a kill; ours does not, and while we hold it no other `reproduce` runs.
         shutil.rmtree(".snakemake/locks", ignore_errors=True)
-        synced = ledger.sync(profile)
+        synced = ledger.sync(profile, aside=dry_run)
+        would = "to be " if dry_run else ""
         for file in synced.removed:
-            print(f"{file} is not what a run has written: removed, to be made again", flush=True)
+            print(f"{file} is not what a run has written: {would}removed and made again", flush=True)
         for file in synced.foreign:
-            print(f"{file} was made by no run: moved to {ledger.FOREIGN / file}", flush=True)
+            print(f"{file} was made by no run: {would}moved to {ledger.FOREIGN / file}", flush=True)
         arguments = ["--cores", str(cores or "all")]
         if gpus := len(devices()):
             arguments += ["--resources", f"gpu={gpus}"]
         if dry_run:
-            return _snakemake(profile, *arguments, "--dry-run", lock=lock)
+            try:
+                return _snakemake(profile, *arguments, "--dry-run", lock=lock)
+            finally:
+                ledger.put_back(synced)
         if not ledger.ledger_path(
             profile
         ).exists():  # the first run: nothing is there that could stay the same
@@ -147,7 +151,7 @@ def check_raw(plan: Plan) -> None:
             file=raw,
             expected="the folders of docs/reproducing.md",
             remedy=f"see `cmcgns doctor {raw}`, or leave their part out in your profile: "
-            "downstream.pairs, alignment.kinds, figures.kinds",
+            "downstream.pairs, ablation.pairs, leakage.pairs, sensitivity.pairs, alignment.kinds, figures.kinds",
         )
 
 
