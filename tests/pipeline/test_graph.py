@@ -101,6 +101,18 @@ def test_every_way_of_calling_ends_in_the_same_state(finished):
     assert len(finished.ran()) == ran
 
 
+def test_a_dry_run_says_what_would_run_and_changes_nothing(clone):
+    changed, planted = (
+        clone.root / f"results/{PROFILE}/tables/{name}" for name in ("table1.csv", "mine.csv")
+    )
+    for path in (changed, planted):
+        path.write_text("by hand")
+    said = clone.call("cmcgns", "reproduce", "--profile", PROFILE, "--cores", "2", "--dry-run")
+    assert "table1.csv is not what a run has written: to be removed" in said.stdout
+    assert re.search(r"^table_1 +1$", said.stdout + said.stderr, re.MULTILINE)
+    assert changed.read_text() == planted.read_text() == "by hand"
+
+
 def test_a_fresh_clone_with_pulled_results_has_nothing_to_run(clone, finished):
     assert clone.reproduce() == []
     assert clone.outputs() == finished.outputs()

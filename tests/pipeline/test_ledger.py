@@ -116,6 +116,7 @@ def test_a_dry_run_puts_everything_back(done):
     report = ledger.sync("t", aside=True)
     assert report.removed == [NAMES[1]] and report.foreign == [str(planted)]
     assert not changed.exists() and not planted.exists()
+    assert ledger.sync("t", aside=True) == report  # after a dry run that was killed
     ledger.put_back(report)
     assert changed.read_text() == planted.read_text() == "by hand"
     assert changed.stat().st_mtime_ns == before.st_mtime_ns

@@ -22,8 +22,9 @@ ALIKE = 0.7  # cosine of a candidate pair; benchmarks/near_duplicates.py shows w
 ALL_PAIRS = 128  # fewer images: every pair is a candidate, they are too few for statistics
 CELL = 256  # images in a cell, on average
 NEAREST = 4  # cells that a film is compared with
-ALL_CELLS = 20_000  # up to so many images each is compared with all, in half a minute: the audit of some sources together must find
-# no pair in one of them that its split, which is drawn from that source alone, has not known
+ALL_CELLS = 20_000  # up to so many images each is compared with all, in half a minute: the audit of all sources together should find
+# no pair in one of them that its split, which is drawn from that source alone, has not known. The codes are whitened over the set that
+# is compared, so a pair whose cosine is all but ALIKE may still be in one of the two only.
 _FLAT = 24  # grey levels: a border line that spans no more is padding or bare film, compressed
 _MOST = 0.1  # of a side: more is not trimmed
 _CYCLES = 6  # the highest frequency, cycles in a side

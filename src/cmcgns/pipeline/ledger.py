@@ -113,6 +113,11 @@ def sync(profile: str, *, aside: bool = False) -> Report:
     Args:
         aside: for a dry run: what would be removed or moved away is only put aside, until `put_back`.
     """
+    for path in _files(str(ASIDE)):  # of a dry run that was killed
+        target = Path(path).relative_to(ASIDE)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Path(path).rename(target)
     known, restored, removed = _Hashes(), [], []
     entries, recorded = read(profile), dict(_recorded(profile))
     unlisted = {target for target in recorded if Path(target).is_file()} - {e["target"] for e in entries}

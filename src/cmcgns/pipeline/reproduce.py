@@ -64,23 +64,21 @@ def reproduce(profile: str, *, raw: Path | None, cores: int | None, dry_run: boo
             ) from None
         # Snakemake's own lock outlives a kill; ours does not, and while we hold it no other `reproduce` runs.
         shutil.rmtree(".snakemake/locks", ignore_errors=True)
-        synced = ledger.sync(profile, aside=dry_run)
-        would = "to be " if dry_run else ""
-        for file in synced.removed:
-            print(f"{file} is not what a run has written: {would}removed and made again", flush=True)
-        for file in synced.foreign:
-            print(f"{file} was made by no run: {would}moved to {ledger.FOREIGN / file}", flush=True)
         arguments = ["--cores", str(cores or "all")]
         if gpus := len(devices()):
             arguments += ["--resources", f"gpu={gpus}"]
+        synced = ledger.sync(profile, aside=dry_run)
         if dry_run:
             try:
+                _tell(synced, "to be ")
                 return _snakemake(profile, *arguments, "--dry-run", lock=lock)
             finally:
                 ledger.put_back(synced)
-        if not ledger.ledger_path(
-            profile
-        ).exists():  # the first run: nothing is there that could stay the same
+        _tell(synced)
+        written = ledger.ledger_path(profile)
+        if (
+            not written.exists() or not written.stat().st_size
+        ):  # the first run: nothing is there that could stay the same
             ran, code, rules = True, 0, {"all"}
         else:
             code, rules = to_do(profile, lock)
@@ -103,6 +101,13 @@ def reproduce(profile: str, *, raw: Path | None, cores: int | None, dry_run: boo
             Path(plan.paths.results, name).mkdir(exist_ok=True)
         show(plan)
     return code
+
+
+def _tell(synced: ledger.Report, would: str = "") -> None:
+    for file in synced.removed:
+        print(f"{file} is not what a run has written: {would}removed and made again", flush=True)
+    for file in synced.foreign:
+        print(f"{file} was made by no run: {would}moved to {ledger.FOREIGN / file}", flush=True)
 
 
 def link_raw(plan: Plan, raw: Path | None) -> None:

@@ -91,7 +91,7 @@ def _use_huge_pages() -> None:
     these libraries takes half of a short job's time (measured: docs/performance.md). Linux 6.1 or later, else no change.
     """
     collapse, size = 25, 2 << 20  # MADV_COLLAPSE
-    with suppress(OSError, AttributeError):
+    with suppress(OSError, AttributeError, ValueError):
         madvise = ctypes.CDLL(None).madvise
         madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
         for line in Path("/proc/self/maps").read_text().splitlines():

@@ -36,6 +36,8 @@ def train_shape_weights(
 ) -> float:
     """Train a ResNet from a random start, one pass over `images` drawings, and write it with torchvision's names.
 
+    On a GPU where there is one, then not to the same bytes each time.
+
     Args:
         size: side of a drawing in pixels.
 
