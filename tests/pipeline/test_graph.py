@@ -163,6 +163,16 @@ def test_a_changed_output_is_found_named_and_made_again(clone):
     assert "finetune segmentation-siim --arm cm_cgns --fraction 10 --seed 1" in short(clone.ran())
 
 
+def test_weights_between_two_phases_are_made_again_and_nothing_after_them(clone):
+    victim = clone.root / f"results/{PROFILE}/pretrain/cm_cgns/stage1/last.safetensors"
+    before = victim.read_bytes()
+    victim.write_bytes(before[:3])
+    [ran] = clone.reproduce()
+    assert ran.startswith("pretrain cm_cgns stage1 ")
+    assert victim.read_bytes() == before
+    assert clone.call("cmcgns", "verify", "--profile", PROFILE).returncode == 0
+
+
 def test_tables_alone_can_be_pulled(finished, tmp_path):
     copy = finished.clone(tmp_path / "tables")
     copy.call("dvc", "pull", f"results/{PROFILE}/tables")
