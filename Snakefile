@@ -74,7 +74,9 @@ onstart:
     # Snakemake's default is at most 100 jobs a second, and each look at the ready jobs asks for another look a second later, which asks
     # for the next: after some hundred jobs the scheduler does nothing but look, and takes a core from the jobs.
     if workflow.local_exec:
-        assert hasattr(workflow.scheduler, "job_rate_limiter") and hasattr(workflow.scheduler, "subsample"), "another Snakemake"
+        assert hasattr(workflow.scheduler, "job_rate_limiter") and hasattr(workflow.scheduler, "subsample"), (
+            "this Snakemake's scheduler has other attributes: see the versions in requirements.lock"
+        )
         workflow.scheduler.job_rate_limiter = None
         # Without that timer the next look is at a job's end: one look must fill all cores.
         workflow.scheduler.subsample = max(workflow.scheduler.subsample or 0, 4 * (workflow.cores or 1))

@@ -75,9 +75,8 @@ def reproduce(profile: str, *, raw: Path | None, cores: int | None, dry_run: boo
                 ledger.put_back(synced)
         _tell(synced)
         written = ledger.ledger_path(profile)
-        if (
-            not written.exists() or not written.stat().st_size
-        ):  # the first run: nothing is there that could stay the same
+        # On a first run nothing is there that could stay the same.
+        if not written.exists() or not written.stat().st_size:
             ran, code, rules = True, 0, {"all"}
         else:
             code, rules = to_do(profile, lock)
