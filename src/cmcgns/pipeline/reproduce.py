@@ -82,12 +82,11 @@ def reproduce(profile: str, *, raw: Path | None, cores: int | None, dry_run: boo
             code, rules = to_do(profile, lock)
             ran = bool(rules)
         try:
-            if synced.removed and _known(profile, synced.removed):
+            remade = 0
+            if code == 0 and synced.removed and _known(profile, synced.removed):
                 # Snakemake does not miss what everything that reads it has read already: weights between two phases
-                code = code or _snakemake(profile, *arguments, *synced.removed, lock=lock)
-                if code == 0:
-                    ran = True
-                    code, rules = to_do(profile, lock)
+                ran, remade = True, _snakemake(profile, *arguments, *synced.removed, lock=lock)
+                code, rules = to_do(profile, lock)
             for wave in WAVES:
                 if wave & rules and rules - wave - {"all"}:
                     failed = _snakemake(profile, *arguments, "--until", *sorted(wave & rules), lock=lock)
@@ -96,6 +95,7 @@ def reproduce(profile: str, *, raw: Path | None, cores: int | None, dry_run: boo
                     code, rules = to_do(profile, lock)
             if code == 0 and rules:
                 code = _snakemake(profile, *arguments, lock=lock)
+            code = code or remade
         finally:
             if ran or synced.stale:
                 ledger.pack(profile)
