@@ -93,7 +93,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="job-graph-"))
     project = Project(folder / "ours", PROFILE, OVERLAY, light=False)
-    project.edit("dvc.yaml", "foreach: [demo, ci, science, science_gpu]", f"foreach: [{PROFILE}]")
+    project.edit("dvc.yaml", "foreach: [demo, ci, science, grounding, science_gpu]", f"foreach: [{PROFILE}]")
     project.call("dvc", "remote", "add", "--default", "store", str(folder / "store"))
     reproduce = ("cmcgns", "reproduce", "--profile", PROFILE, "--cores", "2")
     snakemake = ("snakemake", "--config", f"profile={PROFILE}", "--cores", "2")

@@ -17,7 +17,7 @@ from cmcgns.objectives.cm_cgns import CMCGNS, OFFICIAL
 from cmcgns.settings import load, share_out
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
-PROFILES = ("paper", "demo", "ci", "real", "science")
+PROFILES = ("paper", "demo", "ci", "real", "science", "grounding", "science_gpu")
 
 
 def changed(tmp_path: Path, keys: str, value: object) -> Path:
@@ -90,6 +90,14 @@ def test_the_base_is_the_paper():
 def test_a_wrong_key_type_or_range_is_refused_by_name(tmp_path, keys, value, named):
     with pytest.raises(InputError, match=named.replace(".", r"\.")):
         load(changed(tmp_path, keys, value), "paper")
+
+
+def test_a_profile_leaves_out_what_it_sets_to_null(tmp_path):
+    plain = load(PARAMS, "demo")
+    fewer = load(changed(tmp_path, "profiles/demo/ablation", {"variants": {"mir": None}}), "demo")
+    assert set(plain.ablation.variants) - set(fewer.ablation.variants) == {"mir"}
+    fewer = load(changed(tmp_path, "profiles/demo/sensitivity", {"grid": {"mu": None}}), "demo")
+    assert set(plain.sensitivity.grid) - set(fewer.sensitivity.grid) == {"mu"}
 
 
 def test_a_misspelt_section_is_named_before_the_one_it_leaves_missing(tmp_path):

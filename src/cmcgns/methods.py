@@ -33,10 +33,11 @@ class CMCGNSObjective(Section):
     tau_local: Positive
     global_reduction: Literal["sum", "mean"]
     mask_same_study_negatives: bool
-    attn_input_norm: Literal["none", "l2", "position"]
+    attn_input_norm: Literal["none", "l2", "position", "position_l2"]
     token_norm: bool
     attn_share: bool
     attn_bias: bool
+    attn_gate_start: Literal["half", "mean"]
     clustering: bool
     kmeans_mode: Literal["ema", "minibatch"]
     num_clusters: Annotated[int, Field(ge=2)]

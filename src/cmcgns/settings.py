@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from cmcgns.errors import InputError
 from cmcgns.methods import METHODS
-from cmcgns.typed import Count, Fraction, NonNegative, Positive, Section
+from cmcgns.typed import Count, Fraction, NonNegative, Positive, Section, without_none
 
 RECIPES = ("crop", "moco_v1", "moco_v2", "simclr", "simclr_cxr", "convirt", "clip", "prior")
 """The augmentations of `images.augment`, which imports torch."""
@@ -63,7 +63,7 @@ class Splits(Section):
 
 
 class ImageEncoder(Section):
-    arch: Literal["resnet50", "resnet18", "resnet10", "resnet10_half"]
+    arch: Literal["resnet50", "resnet18", "resnet10", "resnet10_half", "bagnet10_half"]
     weights: str = Field(
         description="imagenet1k_v1, imagenet1k_v2, random, shapes, or a file of torchvision keys"
     )
@@ -181,7 +181,9 @@ class Ablation(Section):
 
     of: str
     pairs: list[Literal[PAIRS]]
-    variants: dict[str, dict[str, Any]]
+    variants: Annotated[dict[str, dict[str, Any]], BeforeValidator(without_none)] = Field(
+        description="null in a profile leaves one out"
+    )
 
 
 class Sensitivity(Section):
@@ -190,7 +192,9 @@ class Sensitivity(Section):
     of: str
     pairs: list[Literal[PAIRS]]
     fractions: list[Literal[1, 10, 100]]
-    grid: dict[str, list[Any]]
+    grid: Annotated[dict[str, list[Any]], BeforeValidator(without_none)] = Field(
+        description="null in a profile leaves one out"
+    )
 
 
 class Head(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,6 +11,11 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+
+
+def without_none(table: Any) -> Any:
+    """A table without the keys whose value is None: how an overlay removes what it would otherwise inherit."""
+    return {k: v for k, v in table.items() if v is not None} if isinstance(table, dict) else table
 
 
 class Section(BaseModel):

@@ -87,11 +87,17 @@ def test_each_finding_has_its_own_pointing(world, mimic, monkeypatch):
 
     def named(files, model):
         phrases, masks = chosen(files, model)
-        return phrases.assign(label=np.where(np.arange(len(phrases)) % 2, "Edema", "Lung Lesion")), masks
+        odd = np.arange(len(phrases)) % 2
+        sides = np.where(odd, " on the left", " brightly")  # no right in it
+        return phrases.assign(
+            label=np.where(odd, "Edema", "Lung Lesion"), phrase=phrases["phrase"] + sides
+        ), masks
 
     monkeypatch.setattr(alignment, "select_phrases", named)
     found = alignment.grounding(world.planted_model(mimic), mimic, world.SETTINGS, [0, 1])
     for scores in found.seeds.values():
+        for film in ("", " (other film)"):
+            assert scores[f"pointing: a side is named{film}"] == scores[f"pointing: Edema{film}"]
         for finding in ("Edema", "Lung Lesion"):
             assert scores[f"pointing: {finding}"] == 1.0
             assert scores[f"pointing: {finding} (other film)"] < 0.4

@@ -74,6 +74,23 @@ def test_zero_queries_and_keys_give_half_of_the_sum(inputs):
     torch.testing.assert_close(out.image_to_report, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_gates_that_start_at_the_mean_are_the_equation_s_with_a_lower_score(inputs):
+    regions, sentences, mask = inputs
+    half, mean = (SigmoidCrossAttention(D, gate_start=start) for start in ("half", "mean"))
+    mean.load_state_dict(half.state_dict())
+    usual, lower = half(regions, sentences, mask), mean(regions, sentences, mask)
+    # logit(gate) - ln P, P = 5
+    odds = usual.gates[mask] / (1 - usual.gates[mask]) / 5
+    torch.testing.assert_close(lower.gates[mask], odds / (1 + odds))
+    assert (lower.gates[~mask] == 0).all()
+    torch.testing.assert_close(lower.report_to_image, usual.report_to_image)
+    with torch.no_grad():
+        for linear in (mean.image_qkv, mean.text_qkv):
+            linear.weight[: 2 * D] = 0
+            linear.bias[: 2 * D] = 0
+    torch.testing.assert_close(mean(regions, sentences, mask).gates[mask], torch.full((7, 5), 1 / 6))
+
+
 def test_regions_may_be_permuted_and_a_double_counts_twice(inputs):
     regions, sentences, mask = inputs
     layer = SigmoidCrossAttention(D)

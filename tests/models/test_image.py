@@ -22,7 +22,13 @@ def same_weights(a, b):
 
 
 @pytest.mark.parametrize(
-    "arch,dim,parameters", [("resnet10", 512, 4.9), ("resnet18", 512, 11.2), ("resnet10_half", 256, 1.2)]
+    "arch,dim,parameters",
+    [
+        ("resnet10", 512, 4.9),
+        ("resnet18", 512, 11.2),
+        ("resnet10_half", 256, 1.2),
+        ("bagnet10_half", 256, 0.5),
+    ],
 )
 def test_small_trunks(arch, dim, parameters):
     trunk = build_trunk(arch, "random")
@@ -48,6 +54,15 @@ def test_the_narrow_trunk_is_torchvisions_with_half_the_channels():
         "layer3": (128, 8, 8),
         "layer4": (256, 4, 4),
     }
+
+
+@pytest.mark.parametrize(("arch", "field"), [("bagnet10_half", 75), ("resnet10_half", 195)])
+def test_what_a_cell_of_the_last_map_sees(arch, field):
+    trunk = build_trunk(arch, "random").eval()
+    x = torch.randn(1, 3, 448, 448, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    forward_features(trunk, x)[0, :, 7, 7].sum().backward()
+    rows = x.grad.abs().sum((0, 1, 3)).nonzero()
+    assert int(rows.max() - rows.min()) + 1 == pytest.approx(field, abs=2)  # the border of ReLUs may be dark
 
 
 def test_resnet50_has_the_published_shape():

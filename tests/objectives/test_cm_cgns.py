@@ -190,7 +190,8 @@ def test_twins_of_one_study_are_no_negatives_on_request(objective, batch_of):
             "mask_unit": "element",
         },
         {"hard_negative_set": "all_other_centroids", "hard_negative_form": "logit_offset"},
-        {"attn_input_norm": "position"},
+        {"attn_input_norm": "position", "attn_gate_start": "mean"},
+        {"attn_input_norm": "position_l2"},
     ],
 )
 def test_alternatives_train(objective, batch_of, options):
@@ -207,18 +208,19 @@ def test_regions_standardised_at_their_place_hold_nothing_that_all_films_have_in
     """What is the same on all films, at one place or at all, changes no cross-modal feature; without it does."""
     batch = batch_of()
     found = {}
-    for norm in ("position", "l2"):
+    for norm in ("position", "position_l2", "l2"):
         model = objective(attn_input_norm=norm, attn_bias=False).train()
         before = model.encode(batch)
         with torch.no_grad():
             model.local_image.bias += 3
         after = model.encode(batch)
         found[norm] = [(a - b).abs().max() for a, b in ((before.f_i, after.f_i), (before.f_ir, after.f_ir))]
-        if norm == "position":
+        if norm != "l2":
             raw = model.local_image(local_regions(forward_features(model.trunk, batch.images)))
             expected = (raw - raw.mean(0)) / (raw.var(0, unbiased=False) + 1e-5).sqrt()
-            torch.testing.assert_close(after.f_i, unit(expected), atol=1e-5, rtol=1e-4)
-    assert max(found["position"]) < 1e-3 < min(found["l2"])
+            expected = unit(expected) if norm == "position_l2" else expected / expected.shape[-1] ** 0.5
+            torch.testing.assert_close(after.f_i, expected, atol=1e-5, rtol=1e-4)
+    assert max(found["position"] + found["position_l2"]) < 1e-3 < min(found["l2"])
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -61,7 +61,9 @@ def finished(stand_in: ModuleType, tmp_path_factory):
     folder = tmp_path_factory.mktemp("graph")
     project = stand_in.Project(folder, PROFILE, OVERLAY)
     project.edit(
-        "dvc.yaml", "foreach: [demo, ci, science, science_gpu]", f"foreach: [demo, ci, science, {PROFILE}]"
+        "dvc.yaml",
+        "foreach: [demo, ci, science, grounding, science_gpu]",
+        f"foreach: [demo, ci, science, grounding, {PROFILE}]",
     )
     project.edit("dvc.yaml", "metrics:\n", f"metrics:\n  - results/{PROFILE}/tables/metrics.json\n")
     loss = f"results/{PROFILE}/pretrain/cm_cgns/stage1/history.csv"

@@ -162,6 +162,14 @@ def test_a_library_without_such_a_network_says_so(here, library):
         export_model(plan, "cm_cgns", library, here / "out")
 
 
+@pytest.mark.parametrize("library", ["torchvision", "timm", "huggingface"])
+def test_a_network_that_only_the_project_has_stays_here(here, library):
+    plan = plan_of("bagnet10_half")
+    trained(plan)
+    with pytest.raises(InputError, match="no other library has .*bagnet10_half.*build_trunk"):
+        export_model(plan, "cm_cgns", library, here / "out")
+
+
 @pytest.mark.parametrize(
     ("arm", "message"),
     [

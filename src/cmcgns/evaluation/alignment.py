@@ -42,6 +42,7 @@ from cmcgns.randomness import numpy_rng
 from cmcgns.reports.tokens import encode, load_tokenizer
 
 Scores = dict[str, float | None]
+SIDE_NAMED = "a side is named"
 OTHER_FILMS = 4  # whose mean is what a sentence looks for on any film
 NO_BOXES = "no sentence with a box about these images: there is no truth of a synthetic world and no MS-CXR"
 
@@ -235,7 +236,7 @@ def grounding(model: Model, files: dict[str, Path], settings: dict[str, Any], se
 
     A map holds what the sentence looks for on any film, too, the borders of the field among it. So `relative` is the map less
     the mean map of the same sentence on other films: what this film adds. Its control is the same with one of the others.
-    Pointing, and the same sentence's on another film, are told for each finding, too.
+    Pointing, and the same sentence's on another film, are told for each finding, too, and for the sentences that name a side.
     """
     phrases, masks = select_phrases(files, model)
     if phrases.empty:
@@ -255,14 +256,17 @@ def grounding(model: Model, files: dict[str, Path], settings: dict[str, Any], se
         if name == "pointing (other film)":
             pointing[" (other film)"] = values
     labels = phrases["label"].to_numpy(str)
-    for label in np.unique(labels):
+    groups = {label: labels == label for label in np.unique(labels)}
+    groups[SIDE_NAMED] = phrases["phrase"].str.contains(r"\b(?:right|left)\b").to_numpy(bool)
+    groups = {group: members for group, members in groups.items() if members.any()}
+    for group, members in groups.items():
         for name, values in pointing.items():
-            metrics[f"pointing: {label}{name}"] = weighted_mean(values, drawn * (labels == label))
+            metrics[f"pointing: {group}{name}"] = weighted_mean(values, drawn * members)
     area = float(masks.mean())  # what a pixel drawn at random hits, and the IoU of the whole image
     middle = grounding_scores(np.broadcast_to(centre_map(), (len(masks), 8, 8)), masks)
     chance = {
         "uniform": {"pointing": area, "mIoU": area}
-        | {f"pointing: {label}": float(masks[labels == label].mean()) for label in np.unique(labels)},
+        | {f"pointing: {group}": float(masks[members].mean()) for group, members in groups.items()},
         "centre": {name: float(values.mean()) for name, values in middle.items()},
     }
     n = {"phrases": len(phrases), "images": phrases["image_id"].nunique()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -33,10 +34,14 @@ class SigmoidCrossAttention(nn.Module):
     Args:
         bias: the Q, K, V layers have one.
         share: one set of Q, K, V for both modalities instead of one set each.
+        gate_start: what a score of 0 makes of a gate of A_IR. "half": 1/2, as the equations say. "mean": 1/(P + 1), by
+            -ln P added to the scores (arXiv 2409.04431). Gates that start at 1/2 can close to nothing but only
+            double, so they learn to leave regions out; from 1/(P + 1) they learn to pick them.
     """
 
-    def __init__(self, dim: int, *, bias: bool = True, share: bool = False):
+    def __init__(self, dim: int, *, bias: bool = True, share: bool = False, gate_start: str = "half"):
         super().__init__()
+        self.gate_start = gate_start
         # Q, K and V of a modality in one layer: the same initial distribution, a third of the launches
         self.image_qkv = nn.Linear(dim, 3 * dim, bias)
         self.text_qkv = self.image_qkv if share else nn.Linear(dim, 3 * dim, bias)
@@ -50,7 +55,8 @@ class SigmoidCrossAttention(nn.Module):
             keep = mask.unsqueeze(-1).float()  # (B, M, 1)
             scale = regions.shape[-1] ** -0.5
             # the mask multiplies after the sigmoid: adding -inf before it is fragile in half precision
-            gates = torch.sigmoid(query_r @ key_i.mT * scale) * keep  # (B, M, P)
+            offset = math.log(regions.shape[1]) if self.gate_start == "mean" else 0.0
+            gates = torch.sigmoid(query_r @ key_i.mT * scale - offset) * keep  # (B, M, P)
             gates_ri = torch.sigmoid(query_i @ key_r.mT * scale) * keep.mT  # (B, P, M)
             return CrossFeatures(gates @ value_i, gates_ri @ value_r, gates)
 

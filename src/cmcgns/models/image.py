@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -20,11 +21,25 @@ from cmcgns.models.seeding import seeded
 
 STRIDE = 32  # input pixels per cell of the layer4 map
 
+
+class LocalBlock(BasicBlock):
+    """A BasicBlock whose second convolution is 1x1, as BagNets do it (arXiv 1904.00760), so that a cell sees less."""
+
+    def __init__(self, inplanes: int, planes: int, *args: Any, **kwargs: Any):
+        super().__init__(inplanes, planes, *args, **kwargs)
+        self.conv2 = nn.Conv2d(planes, planes, 1, bias=False)
+
+
 ARCHITECTURES = {  # block, blocks of each layer, channels of the stem
     "resnet50": (Bottleneck, [3, 4, 6, 3], 64),
     "resnet18": (BasicBlock, [2, 2, 2, 2], 64),
     "resnet10": (BasicBlock, [1, 1, 1, 1], 64),
     "resnet10_half": (BasicBlock, [1, 1, 1, 1], 32),  # at 128 px the price of resnet10 at 64, with a 4x4 map
+    "bagnet10_half": (
+        LocalBlock,
+        [1, 1, 1, 1],
+        32,
+    ),  # a cell of its layer4 sees 75 px, one of resnet10_half 195
 }
 IMAGENET = {
     ("resnet50", "imagenet1k_v1"): ResNet50_Weights.IMAGENET1K_V1,

@@ -53,7 +53,8 @@ OPTIONS = {
     "image_pool": ("attention", "mean"),
     "text_pool": ("attention", "mean"),
     "global_reduction": ("sum", "mean"),
-    "attn_input_norm": ("none", "l2", "position"),
+    "attn_input_norm": ("none", "l2", "position", "position_l2"),
+    "attn_gate_start": ("half", "mean"),
     "hard_negative_set": ("batch_second", "all_other_centroids", "own_second"),
     "hard_negative_form": ("prob_weight", "official_logit_product", "logit_offset"),
     "false_negative_rule": ("crossmodal_members", "text_assignment"),
@@ -100,8 +101,10 @@ class CMCGNS(Objective):
         heads: of both attention pools.
         decoder_widths: channels of the decoder's first four convolutions.
         attn_input_norm: what regions and sentences are before the attention: "none" as they are; "l2" of unit length;
-            "position": each region is first standardised over the batch at its place, so that it holds how a film
-            differs from others there. Gates that a sentence opens at the same places of any film then sum to nothing.
+            "position": each region is standardised over the batch at its place, so that it holds how a film differs from
+            others there and how much (a mean square length of 1); "position_l2": of unit length after that. Gates that
+            a sentence opens at the same places of any film then sum to nothing.
+        attn_gate_start: of the gates of A_IR, "half" or "mean" (`models.attention.SigmoidCrossAttention`).
         clustering: False = conventional local alignment: plain InfoNCE over the batch, no BML (paper, table IV).
         stage2_losses: "all", "reconstruction" alone, or "no_reconstruction" (D34).
     """
@@ -129,6 +132,7 @@ class CMCGNS(Objective):
         token_norm: bool = False,  # D10
         attn_share: bool = False,  # D11
         attn_bias: bool = True,  # D12
+        attn_gate_start: str = "half",
         clustering: bool = True,
         kmeans_mode: str = "ema",  # D13
         num_clusters: int = 128,  # D14
@@ -209,11 +213,13 @@ class CMCGNS(Objective):
                 else None
             )
             self.text_pool = AttentionPool(dim, heads) if text_pool == "attention" else None
-            self.attention = SigmoidCrossAttention(dim, bias=attn_bias, share=attn_share)
+            self.attention = SigmoidCrossAttention(
+                dim, bias=attn_bias, share=attn_share, gate_start=attn_gate_start
+            )
             self.predictor = build_predictor(dim, predictor_hidden)
             self.region_norm = (
                 nn.BatchNorm1d((image_size // STRIDE) ** 2 * dim, affine=False)
-                if attn_input_norm == "position"
+                if attn_input_norm.startswith("position")
                 else None
             )
             self.decoder = ImageDecoder(dim, widths=decoder_widths, output_activation=output_activation)
@@ -286,7 +292,7 @@ class CMCGNS(Objective):
         if self.region_norm is not None:
             f_i = self.region_norm(f_i.flatten(1).float()).view_as(f_i)
         if self.attn_input_norm != "none":
-            f_i = unit(f_i)
+            f_i = f_i * f_i.shape[-1] ** -0.5 if self.attn_input_norm == "position" else unit(f_i)
             # the mean of unit tokens stays as it is, shorter than 1, as in the released code
             f_r = f_r if self.token_norm else unit(f_r)
         f_ir, f_ri, gates = self.attention(f_i, f_r, mask)

@@ -13,7 +13,7 @@ from torchvision.models.resnet import Bottleneck
 from cmcgns.errors import InputError
 from cmcgns.files import atomic, write_json
 from cmcgns.methods import METHODS
-from cmcgns.models.image import ARCHITECTURES, build_trunk, feature_dim
+from cmcgns.models.image import ARCHITECTURES, LocalBlock, build_trunk, feature_dim
 from cmcgns.objectives.build import build_objective, load_weights
 from cmcgns.parquet import read_meta
 from cmcgns.pipeline.plan import Plan
@@ -64,6 +64,12 @@ def export_model(plan: Plan, arm: str, library: str, out: Path) -> str:
         remedy = f"cmcgns reproduce --profile {plan.settings.profile}"
         raise InputError(f"{arm} is not trained yet", file=weights, remedy=remedy)
     arch = plan.settings.encoders.image.arch
+    if ARCHITECTURES[arch][0] is LocalBlock:
+        raise InputError(
+            f"no other library has the image encoder {arch}",
+            expected="a ResNet",
+            remedy=f"cmcgns.models.image.build_trunk({arch!r}, {str(weights)!r}) loads it",
+        )
     out.mkdir(parents=True, exist_ok=True)
     code = WRITERS[library](build_trunk(arch, str(weights)), arch, out, plan.settings.images.size)
     if library == "huggingface" and METHODS[plan.method(arm)].text:
