@@ -35,11 +35,7 @@ ARCHITECTURES = {  # block, blocks of each layer, channels of the stem
     "resnet18": (BasicBlock, [2, 2, 2, 2], 64),
     "resnet10": (BasicBlock, [1, 1, 1, 1], 64),
     "resnet10_half": (BasicBlock, [1, 1, 1, 1], 32),  # at 128 px the price of resnet10 at 64, with a 4x4 map
-    "bagnet10_half": (
-        LocalBlock,
-        [1, 1, 1, 1],
-        32,
-    ),  # a cell of its layer4 sees 75 px, one of resnet10_half 195
+    "bagnet10_half": (LocalBlock, [1, 1, 1, 1], 32),  # a cell sees 75 px, one of resnet10_half 195
 }
 IMAGENET = {
     ("resnet50", "imagenet1k_v1"): ResNet50_Weights.IMAGENET1K_V1,
