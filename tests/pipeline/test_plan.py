@@ -128,6 +128,17 @@ def test_the_runs_are_the_product_of_the_settings_and_the_ablation(plan):
     assert {cell.other_scheme for cell in every} == {"", "official", "paper"}
 
 
+def test_one_line_chooses_the_methods_and_nothing_else_brings_one_in(tmp_path):
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    chosen = ["random", "clip", "gloria"]
+    tree["profiles"]["demo"]["downstream"]["methods"] = chosen
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    demo = Plan.load("demo", path)
+    assert demo.arms() == chosen and {cell.arm for cell in demo.cells()} == set(chosen)
+    assert "leakage" not in demo.tables() and "leakage" in Plan.load("demo", ROOT / "params.yaml").tables()
+
+
 def test_a_file_of_start_weights_is_an_input_and_a_name_is_none(plan, tmp_path):
     assert plan.weight_files("cm_cgns") == plan.weight_files("imagenet") == plan.weight_files("random") == []
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())

@@ -115,8 +115,7 @@ class Plan:
         """The methods of the profile, then the variants."""
         d, s = self.settings.downstream, self.settings
         of = [section.of for section in (s.ablation, s.sensitivity) if section.pairs]
-        leaking = s.leakage.arms if s.leakage.pairs else []
-        return list(dict.fromkeys([*d.methods, *leaking, *of, *self.variants()]))
+        return list(dict.fromkeys([*d.methods, *of, *self.variants()]))
 
     def cells(self) -> Iterator[Cell]:
         """Every fine-tuning run of the profile, each once."""
@@ -137,7 +136,7 @@ class Plan:
     def tables(self) -> list[str]:
         """Every table of the profile."""
         names = [*self.cell_tables(), *(self.settings.alignment.kinds if self.readers() else [])]
-        names += ["leakage"] if self.settings.leakage.pairs else []
+        names += ["leakage"] if self.groups("leakage") else []
         names += ["compute"] if any(self.phases(arm) for arm in self.arms()) else []
         methods = self.settings.downstream.methods
         names += ["ranks"] if len(methods) > 1 and self.settings.downstream.pairs else []
@@ -197,7 +196,8 @@ class Plan:
             )
             pairs = s.ablation.pairs
         elif table == "leakage":
-            arms, pairs, fractions = s.leakage.arms, s.leakage.pairs, s.leakage.fractions
+            arms = [arm for arm in s.leakage.arms if arm in d.methods]
+            pairs, fractions = s.leakage.pairs, s.leakage.fractions
         else:
             arms = [*(arm for arm in self.variants() if "=" in arm), s.sensitivity.of]
             pairs, fractions = s.sensitivity.pairs, s.sensitivity.fractions
