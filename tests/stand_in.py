@@ -1,13 +1,12 @@
-"""A copy of the project in which every step is a stand-in: the real graph, engine and ledger, jobs that cost nothing.
+"""A copy of the project in which every step is a stand-in: the real graph, engine and histories, jobs that cost nothing.
 
-A step writes, into each of its outputs, the hash of its command and of what it reads: so a file's bytes follow from
+A step writes, into each of its outputs, the hash of its settings and of what it reads: so a file's bytes follow from
 settings and inputs as those of a real step do, and each step says in `jobs.log` that it ran. The extraction of reports and
 the export of trunks write the same whatever their settings.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import random
@@ -29,68 +28,70 @@ SITE = '''
 import os, sys  # no more: a job's client runs this too, and is to cost what it costs in earnest
 
 
-def run(arguments):
-    """`cmcgns.cli.run`: a stand-in for the steps of the graph, the real one for all else."""
+def call(document, **watch):
+    """`cmcgns.step.call`: a stand-in for every step."""
     import hashlib, json, time
     from pathlib import Path
+    from cmcgns.step import load
 
-    table = json.loads(Path(os.environ["STAND_IN"]).read_text())
-    job = table.get(key(arguments))
-    if job is None:
-        del sys.modules["cmcgns.cli"]
-        from cmcgns.cli import run as real
-        return real(arguments)
+    job = load(document)
+    def files(named):
+        return [f for v in named.values() for f in ([v] if isinstance(v, str) else v)]
+    target = sorted(job["outputs"].items())[0][1]
     time.sleep(float(os.environ.get("STAND_IN_SECONDS", 0)))
-    same = key(arguments).startswith(("reports extract", "export-trunk"))
-    digest = hashlib.sha256((key(arguments) if same else " ".join(arguments)).encode())
-    for name in job["inputs"]:
+    if target.endswith(os.environ.get("STAND_IN_FAILS", "?")):
+        from cmcgns.errors import InputError
+        raise InputError("the stand-in was told to fail", file="labels.csv", row=7)
+    digest = hashlib.sha256(job["step"].encode())
+    if not job["step"].endswith(("extract_reports", "export_trunk")):
+        digest.update(json.dumps(job["settings"], sort_keys=True).encode())
+    for name in files(job["inputs"]):
         digest.update(Path(name).read_bytes())
     number = int(digest.hexdigest()[:6], 16) / 1e6
-    for name in job["outputs"]:
+    for name in files(job["outputs"]):
         path = Path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = f"{digest.hexdigest()} {name}\\n"
+        text = f"{digest.hexdigest()} {os.path.basename(name)}\\n"
         if path.suffix == ".json":
             text = json.dumps({"value": number})
         elif path.suffix == ".csv":
             text = f"epoch,train_loss,valid_loss\\n1,{number},{number}\\n2,{number / 2},{number / 2}\\n"
         path.write_text(text)
     with open("jobs.log", "a") as log:
-        log.write(key(arguments) + "\\n")
-    return 0
+        log.write(target + "\\n")
 
 
-def key(arguments):
-    """A command without the settings it was given."""
-    at = arguments.index("--settings") if "--settings" in arguments else len(arguments)
-    return " ".join(a for a in arguments[:at] + arguments[at + 2:] if a)
+class Finder:
+    """Puts the stand-in where a job is run, when that module is imported."""
+
+    @staticmethod
+    def find_spec(name, path, target=None):
+        if name != "cmcgns.pipeline.record":
+            return None
+        from importlib.machinery import PathFinder
+        spec = PathFinder.find_spec(name, path)
+        execute = spec.loader.exec_module
+        def exec_module(module):
+            execute(module)
+            module.call = call
+        spec.loader.exec_module = exec_module
+        return spec
 
 
 if os.environ.get("STAND_IN"):
-    module = type(sys)
-    sys.modules["cmcgns.cli"] = module("cmcgns.cli")
-    sys.modules["cmcgns.cli"].run = run
-    if os.environ.get("STAND_IN_LIGHT"):  # the warm process need not have torch
-        for name in ("torch", "torchvision", "transformers", "transformers.models.bert.modeling_bert",
-                     "segmentation_models_pytorch", "lightning_fabric", "safetensors.torch", "safetensors"):
+    sys.meta_path.insert(0, Finder)
+    if os.environ.get("STAND_IN_LIGHT"):  # the fork server need not have torch
+        module = type(sys)
+        for name in ("torch", "torch.cuda", "torch.backends", "torch.backends.cpu", "torchvision", "transformers",
+                     "transformers.models.bert.modeling_bert", "segmentation_models_pytorch", "lightning_fabric",
+                     "safetensors.torch", "safetensors"):
             sys.modules[name] = module(name)
+        torch = sys.modules["torch"]
+        torch.cuda, torch.backends = sys.modules["torch.cuda"], sys.modules["torch.backends"]
+        torch.backends.cpu = sys.modules["torch.backends.cpu"]
+        torch.cuda.is_available, torch.get_num_threads = (lambda: False), (lambda: 1)
+        torch.backends.cpu.get_cpu_capability = lambda: "none"
 '''
-
-# The first lines of the Snakefile's `onstart`: which command reads and makes what.
-LIST_JOBS = """\
-    import json
-    from pathlib import Path
-    from sitecustomize import key
-    import shlex
-    listed = Path(os.environ["STAND_IN"])
-    known = json.loads(listed.read_text())
-    for job in workflow.dag.jobs:
-        if job.is_shell:
-            words = shlex.split(job.shellcmd)
-            command = key(words[words.index("cmcgns") + 1 : words.index(">")])
-            known[command] = {"inputs": sorted(job.input), "outputs": sorted(job.output)}
-    listed.write_text(json.dumps(known))
-"""
 
 
 class Project:
@@ -112,17 +113,16 @@ class Project:
         self.variables = os.environ | {
             "PATH": f"{self.environment / 'bin'}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": f"{self.environment}{os.pathsep}{self.root / 'src'}",
-            "STAND_IN": str(self.environment / "jobs.json"),
+            "STAND_IN": "1",
             "GIT_CONFIG_GLOBAL": os.devnull,
             "DVC_NO_ANALYTICS": "1",
             "DVC_SITE_CACHE_DIR": str(folder / "site-cache"),
         }
-        self.variables.pop("CMCGNS_WARM", None)
+        for name in ("CMCGNS_SERVER", "CMCGNS_ENGINE", "CMCGNS_RUN", "CMCGNS_REVISION"):
+            self.variables.pop(name, None)
         if light:
             self.variables["STAND_IN_LIGHT"] = "1"
         self.call("git", "init", "--quiet", "--initial-branch=main")
-        self.edit("Snakefile", "onstart:\n", f"onstart:\n{LIST_JOBS}")
-        (self.environment / "jobs.json").write_text("{}")
         self.commit("the project")
 
     def clone(self, folder: Path) -> Project:
@@ -142,13 +142,13 @@ class Project:
         return done
 
     def reproduce(self, **more: str) -> list[str]:
-        """`cmcgns reproduce`; returns the steps that ran."""
+        """`cmcgns reproduce`; returns the first output of each step that ran."""
         before = len(self.ran())
         self.call("cmcgns", "reproduce", "--profile", self.profile, "--cores", "2", **more)
         return self.ran()[before:]
 
     def ran(self) -> list[str]:
-        """Every step that has run here, as its command without settings."""
+        """The first output of every step that has run here."""
         log = self.root / LOG
         return log.read_text().splitlines() if log.exists() else []
 
@@ -186,9 +186,6 @@ class Project:
                     if "snakemake" in child.cmdline():
                         child.kill()
         run.wait()
-        # jobs of a killed run end by themselves; the kernel gives the lock back with the last of them
-        with (self.root / ".snakemake/cmcgns.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
 
     def repeated(self) -> int:
         """How many steps ran more than once, counted as often as that."""
@@ -196,8 +193,9 @@ class Project:
 
     def outputs(self) -> dict[str, str]:
         """The content of every output that is there."""
-        jobs = json.loads((self.environment / "jobs.json").read_text())
-        names = [name for job in jobs.values() for name in job["outputs"]]
+        ledger = self.root / f"results/{self.profile}/ledger.jsonl"
+        entries = [json.loads(line) for line in ledger.read_text().splitlines()]
+        names = [file for entry in entries for pairs in entry["outputs"].values() for file, _ in pairs]
         return {name: (self.root / name).read_text() for name in names if (self.root / name).is_file()}
 
 

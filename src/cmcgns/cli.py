@@ -1,7 +1,6 @@
 """The command line, put together from `cmcgns.commands`. A command parses, calls one function of its room, and prints.
 
-Every step reads and writes the files of a profile (`pipeline/paths.py`). The rules of the job graph pass `--settings`, the
-slice of `params.yaml` the step may read; by hand it is taken from `params.yaml`.
+The steps of a study have no commands of their own: the rules of the job graph hand each of them to `cmcgns step`.
 """
 
 from __future__ import annotations
@@ -10,7 +9,8 @@ import sys
 
 import typer
 
-from cmcgns.commands import audit, data, evaluation, study, training
+from cmcgns.audit.command import audit_app
+from cmcgns.commands import data, study, training
 from cmcgns.commands.common import example
 from cmcgns.errors import InputError
 
@@ -24,10 +24,9 @@ app = typer.Typer(
 )
 for panel, part, name in (
     ("The study", study.app, None),
-    ("The study", audit.app, "audit"),
-    ("Steps: data", data.app, None),
-    ("Steps: pre-training", training.app, None),
-    ("Steps: evaluation", evaluation.app, None),
+    ("Data", data.app, None),
+    ("Data", audit_app, "audit"),
+    ("Methods", training.app, None),
 ):
     for entry in [*part.registered_commands, *part.registered_groups] if name is None else []:
         entry.rich_help_panel = panel

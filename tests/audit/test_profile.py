@@ -21,6 +21,7 @@ SOURCES = ("chexpert", "rsna", "siim")
 SIZES = {name: 8 for name in ("mimic_studies", "covidx_train", "covidx_test", "object_train", "object_dev")}
 SIZES |= {"chexpert_train": 60, "chexpert_valid": 12, "rsna": 50, "siim": 40}
 OPTIONS = {"chexpert": {"valid_images": 10}}
+PARTS = ("index", "unmatched", "split", "store", "store_table", "ranks")
 
 
 @pytest.fixture(scope="module")
@@ -38,23 +39,19 @@ def built(tmp_path_factory) -> Path:
             name, "audited", index=f["index"], store_table=f["store_table"], store=f["store"], out=f["split"],
             options=OPTIONS.get(name),
         )  # fmt: skip
-        write_ranks(name, index=f["index"], split=f["split"], out=f["ranks"][0], seed=0)
+        write_ranks(name, index=f["index"], split=f["split"], out=f["ranks"], seed=0)
     return root
 
 
-def paths(root: Path) -> dict[str, dict]:
+def paths(root: Path) -> dict[str, dict[str, Path]]:
     return {
-        name: {
-            part: root / f"{name}.{part}.{'npy' if part == 'store' else 'parquet'}"
-            for part in ("index", "unmatched", "split", "store", "store_table")
-        }
-        | {"ranks": {0: root / f"{name}.ranks.parquet"}}
+        name: {part: root / f"{name}.{part}.{'npy' if part == 'store' else 'parquet'}" for part in PARTS}
         for name in SOURCES
     }
 
 
 @pytest.fixture
-def world(built, tmp_path) -> dict[str, dict]:
+def world(built, tmp_path) -> dict[str, dict[str, Path]]:
     for file in built.glob("*.*"):
         shutil.copy(file, tmp_path)
     return paths(tmp_path)
@@ -62,7 +59,8 @@ def world(built, tmp_path) -> dict[str, dict]:
 
 def findings(world, scheme="audited", pixels=False):
     found, _ = audit_profile(
-        world, scheme="audited", siim_subset_of="balanced", near_duplicates=pixels,
+        scheme="audited", sources=list(world), seeds=[0], siim_subset_of="balanced", near_duplicates=pixels,
+        **{part: [files[part] for files in world.values()] for part in PARTS},
         out=world["rsna"]["index"].with_name("audit.json"),
     )  # fmt: skip
     return [f for f in found if f.scheme in (scheme, "") and f.severity == "critical"]
@@ -122,5 +120,5 @@ def test_a_foreign_subset_is_found(world):
         table.loc[0, "image_id"] = test
         return table
 
-    change(world["siim"]["ranks"][0], edit)
+    change(world["siim"]["ranks"], edit)
     assert {(f.check, f.source) for f in findings(world)} == {("A7-subsets", "siim")}

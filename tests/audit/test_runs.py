@@ -47,24 +47,22 @@ def test_a_schedule_is_dead_if_it_never_rises_or_never_falls(rates, schedule, wo
         assert words in found[0].detail and found[0].check == "A15-dead-schedule"
 
 
-def test_runs_are_read_from_their_folders(tmp_path):
-    def folder(arm, pair, fraction, seed):
-        return str(tmp_path / arm / pair / str(fraction) / str(seed))
-
-    for seed, score in enumerate((0.5, 0.5, 0.6)):
-        place = tmp_path / "moco" / "classification-rsna" / "1" / str(seed)
-        place.mkdir(parents=True)
-        rates = COSINE if seed else COSINE[:2]  # the first stopped early, at a rate that is high still
-        history = [{"epoch": i, "lr": rate} for i, rate in enumerate(rates)]
-        (place / "metrics.json").write_text(json.dumps({"primary": score, "history": history}))
+def test_runs_are_read_in_the_order_of_their_groups_and_seeds(tmp_path):
+    files = [tmp_path / f"{i}.json" for i in range(6)]
+    for i, score in enumerate((0.6, 0.7, 0.8, 0.5, 0.5, 0.6)):
+        rates = COSINE if i else COSINE[:2]  # the first stopped early, at a rate that is high still
+        history = [{"epoch": epoch, "lr": rate} for epoch, rate in enumerate(rates)]
+        files[i].write_text(json.dumps({"primary": score, "history": history}))
     (tmp_path / "history.csv").write_text("epoch,lr\n1,0.1\n2,0.1\n3,0.1\n")
     findings, _ = audit_runs(
-        folder,
-        groups=[("moco", "classification-rsna", 1)],
+        groups=[["clip", "classification-rsna", 1], ["moco", "classification-rsna", 1]],
         seeds=[0, 1, 2],
         heads={"classification-rsna-1": {"lr": 1e-3, "schedule": "cosine", "max_epochs": 4}},
-        phases=[{"arm": "moco", "phase": "stage1", "folder": str(tmp_path), "lr": 0.1, "schedule": "cosine"}],
+        phases=[{"arm": "moco", "phase": "stage1", "lr": 0.1, "schedule": "cosine"}],
+        metrics=files,
+        history=[tmp_path / "history.csv"],
         out=tmp_path / "runs.json",
     )
     assert [(f.check, f.count) for f in findings] == [("A14-duplicate-runs", 2), ("A15-dead-schedule", 3)]
+    assert findings[0].detail.startswith("moco at 1 %")
     assert len(json.loads((tmp_path / "runs.json").read_text())["findings"]) == 2

@@ -18,7 +18,8 @@ from pydicom.uid import (
 )
 
 from cmcgns.errors import InputError
-from cmcgns.images.decode import read_grey8, read_pixels, read_view
+from cmcgns.images import decode
+from cmcgns.images.decode import read_grey8, read_view
 
 # small files that come with pydicom: one image in many transfer syntaxes
 SAMPLES = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -26,6 +27,11 @@ RAMP8 = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 RAMP16 = np.array([[100, 200], [300, 1120]], np.uint16)
 # (x - 100) / 1020 * 255 = 0, 25, 50, 255
 RAMP16_GREY = [[0, 25], [50, 255]]
+
+
+def read_pixels(path):
+    """The values as they are stored, before they are made grey."""
+    return decode._dicom_pixels(decode._open_dicom(Path(path).read_bytes()))
 
 
 def jpeg(grey):

@@ -3,7 +3,7 @@ import torch
 
 from cmcgns.losses.bml import bml_loss, false_negatives
 
-S = torch.tensor([[0.9, 0.85, 0.1], [0.2, 0.6, 0.0], [0.1, 0.1, 0.7]])
+S = torch.tensor([[0.9, 0.85, 0.1], [0.2, 0.6, 0.0], [0.1, 0.1, 0.7]], dtype=torch.float64)
 PAIRS = torch.tensor([[0, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=torch.bool)
 
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from cmcgns.losses.precision import cosines, unit
 from cmcgns.losses.report import FORMS, SETS, hard_negative_logits, report_loss
 
-S = torch.tensor([[0.8, 0.2], [0.1, 0.9]])
+S = torch.tensor([[0.8, 0.2], [0.1, 0.9]], dtype=torch.float64)
 # Centroid 0 is sentence 0's second choice, centroid 1 is sentence 1's; centroid 2 is best for both. So the columns
 # 0 and 1 are the matrix h of method.md section 11 item 2.
-Q = torch.tensor([[0.5, 0.3, 0.99], [0.4, 0.6, 0.99]])
+Q = torch.tensor([[0.5, 0.3, 0.99], [0.4, 0.6, 0.99]], dtype=torch.float64)
 
 
 def slow_terms(q, tau, mu, which, form, exclude_own):

@@ -48,7 +48,7 @@ def test_half_precision_stays_finite(dtype):
     scores[:, 0] = 0.95
     assigned = sinkhorn(scores, 0.05, 3)
     assert assigned.isfinite().all()
-    torch.testing.assert_close(assigned.sum(1), torch.ones(4))
+    torch.testing.assert_close(assigned.sum(1), torch.ones(4, dtype=torch.float32))
 
 
 def test_prototype_loss_equals_the_loop_and_teaches_one_way():

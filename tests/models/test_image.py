@@ -73,6 +73,7 @@ def test_resnet50_has_the_published_shape():
     assert forward_features(trunk.eval(), torch.zeros(1, 3, 64, 64)).shape == (1, 2048, 2, 2)
 
 
+@pytest.mark.usefixtures("float64")
 def test_features_are_those_of_torchvisions_own_forward():
     trunk = build_trunk("resnet10", "random").eval()
     x = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))

@@ -60,9 +60,10 @@ def test_longer_centroids_attract_no_more_points():
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 10_000))
 def test_update_properties(seed):
-    points, table = unit_rows(20, seed=seed), unit_rows(5, seed=seed + 1)
+    # in float64: a point between two centroids goes to either by the rounding of float32
+    points, table = unit_rows(20, seed=seed).double(), unit_rows(5, seed=seed + 1).double()
     moved, counts = move_centroids(table, points, 0.3)
-    torch.testing.assert_close(moved.norm(dim=1), torch.ones(5))
+    torch.testing.assert_close(moved.norm(dim=1), torch.ones(5).double())
     order = torch.randperm(20, generator=generator(seed))
     torch.testing.assert_close(move_centroids(table, points[order], 0.3)[0], moved)
     torch.testing.assert_close(move_centroids(table, points, 0.0)[0], table)

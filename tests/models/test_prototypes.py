@@ -1,7 +1,10 @@
+import pytest
 import torch
 import torch.nn.functional as F
 
 from cmcgns.models.prototypes import SentencePrototypes
+
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def draw(*shape, seed=0):

@@ -10,6 +10,7 @@ from cmcgns.models.image import feature_maps
 from cmcgns.models.unet import LAYERS, UnetHead
 
 
+@pytest.mark.usefixtures("float64")
 def test_equals_the_library():
     trunk = resnet18().eval()
     head = UnetHead((64, 64, 128, 256, 512), (32, 16, 16, 8, 8)).eval()

@@ -1,5 +1,6 @@
 import copy
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +12,11 @@ from cmcgns.losses.report import report_loss
 from cmcgns.models.image import forward_features, local_regions
 from cmcgns.objectives import cm_cgns
 from cmcgns.objectives.base import total_loss
-from cmcgns.objectives.cm_cgns import OFFICIAL
+from cmcgns.settings import load
 
+OFFICIAL = (
+    load(Path(__file__).parents[2] / "params.yaml", "paper").methods["cm_cgns"].presets["official"].objective
+)
 ALIGNMENT = ["global", "report", "bml", "image"]
 
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from cmcgns.models.image import forward_features
-from cmcgns.objectives.cm_cgns import CMCGNS, OFFICIAL
+from cmcgns.objectives.cm_cgns import CMCGNS
+from cmcgns.settings import load
 
+OFFICIAL = (
+    load(Path(__file__).parents[2] / "params.yaml", "paper").methods["cm_cgns"].presets["official"].objective
+)
 MU, ALPHA, BETA = 3.0, 0.2, 0.5
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from cmcgns.methods import METHODS
 from cmcgns.pipeline import fingerprint as fp
-from cmcgns.pipeline.plan import MODULES, Plan
+from cmcgns.pipeline.plan import ALIGN, HEADS, PRETRAIN, TABLE_STEPS, Plan
 from cmcgns.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -26,14 +26,14 @@ SHARED = ("table compute",)  # which variants share a phase may change
 EXPECTED = [
     (r"sources\.covidx_version", ["index covidx"]),
     (r"sources\.polygon_box", ["index object_cxr"]),
-    (r"sources\.rsna_groups", ["index (rsna|covidx)"]),
-    (r"sources\.max_bad_fraction", ["index .*", "images"]),
+    (r"sources\.rsna_groups", []),  # a file: an input of the rule
+    (r"sources\.max_bad_fraction", ["index .*", "images .*"]),
     (r"reports\.max_tokens", ["tokenize", "align .*", "attention .*"]),
     (r"reports\..*", ["reports"]),
-    (r"images\.store_size", ["images"]),
+    (r"images\.store_size", ["images .*"]),
     (r"images\.size", [MODEL, "features", "finetune .*", "shape_weights"]),
     (r"images\.resize", [MODEL, "features", "finetune .*"]),
-    (r"splits\.scheme", ["audit", "gate", "table .*"]),
+    (r"splits\.scheme", ["audit.*", "gate", "table .*"]),
     (r"splits\.seed", ["split .*", "features", "align zero_shot .*", "attention .*", "tsne .*"]),
     (r"splits\.chexpert_valid_images", ["split chexpert"]),
     (r"splits\.covidx_valid_fraction", ["split covidx"]),
@@ -57,9 +57,9 @@ EXPECTED = [
     (r"sensitivity\.pairs", [TABLES, "audit_runs"]),
     (r"sensitivity\..*", []),  # not asked for in the paper's profile
     (r"downstream\.methods", [TABLES, "audit_runs"]),
-    (r"downstream\.pairs", [TABLES, "audit_runs", "audit"]),
+    (r"downstream\.pairs", [TABLES, "audit_runs", "audit", "audit_page"]),
     (r"downstream\.fractions", [TABLES, "audit_runs"]),
-    (r"downstream\.seeds", [TABLES, "audit_runs", "audit", "tsne .*"]),
+    (r"downstream\.seeds", [TABLES, "audit_runs", "audit", "audit_page"]),
     (r"downstream\.imagenet_weights", ["trunk imagenet"]),
     (r"downstream\.classification\.(views|augmentation)", ["features", "finetune classification.*"]),
     (r"downstream\.(classification|detection|segmentation)\..*", [r"finetune {0}-.*", "audit_runs"]),
@@ -80,14 +80,16 @@ def slices(plan: Plan) -> dict[str, str]:
     found = {
         step: plan.params(step)
         for step in (
-            *("synthesize", "reports", "images", "tokenize", "features", "audit", "audit_runs"),
+            *("synthesize", "reports", "tokenize", "features", "audit", "audit_page", "audit_runs"),
             "shape_weights",  # not `report`, which shows all settings
         )
     }
     found["gate"] = plan.params("gate", scheme="audited")
     for source in ("chexpert", "covidx", "mimic_cxr", "object_cxr", "rsna", "siim"):
-        for step in ("index", "split", "subset"):
+        for step in ("index", "images"):
             found[f"{step} {source}"] = plan.params(step, source=source)
+        found[f"split {source}"] = plan.params("split", source=source, scheme="audited")
+        found[f"subset {source}"] = plan.params("subset", source=source, seed=0)
     for arm in BEFORE_ARMS:
         for phase in plan.phases(arm):
             found[f"pretrain {arm} {phase}"] = plan.params("pretrain", arm=arm, phase=phase)
@@ -188,23 +190,48 @@ def test_no_row_is_idle():
         assert used[pattern] == bool(steps), pattern
 
 
-HEADS = {"classification", "detection", "segmentation"}
-NUMBERS = {"table", "alignment", "compute", "comparisons", "ranks", "claims", "leakage"}
+RULES = "".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+STEPS = {
+    *re.findall(r'"(cmcgns\.[a-z_.]+\.[a-z_]+)"', RULES),
+    *HEADS.values(),
+    *TABLE_STEPS.values(),
+    PRETRAIN,
+    ALIGN,
+} - {"cmcgns.sources."}
+RUNS = {f"{task}.finetune" for task in HEADS}
+NUMBERS = {
+    *("tables.write_table", "alignment_tables.write_alignment_table"),
+    *(f"{n}.write_{n}" for n in ("compute", "comparisons", "ranks", "claims", "leakage")),
+}
+FIGURES = {"figures.attention_figure", "figures.tsne_figure"}
 CODE = {  # a module, or all of a package: the steps that a change of it makes run again
-    "audit": {"audit", "audit_page", "audit_runs", "gate"},
-    "evaluation": {*HEADS, "features", "align", "figure", "comparisons", "leakage"},
-    "evaluation.detect": {"detection"},
-    "evaluation.segment": {"segmentation"},
-    "evaluation.probe": {"classification"},
-    "images.hashing": {"split", "audit"},
-    "losses": {"detection", "segmentation"},  # those of pre-training come with the method's file
-    "objectives": {"pretrain", "align", "figure"},
-    "reporting": {*NUMBERS, "audit_page", "figure", "report", "summary"},
-    "reporting.page": {"report"},
-    "reporting.figures": {"figure"},
-    "synthetic": {"synthesize", "shape_weights"},
-    "training": {"pretrain", "export_trunk"},
-    "training.loop": {"pretrain"},
+    "audit": {"profile.audit_profile", "audit_page.write_audit_page", "runs.audit_runs", "gate.pass_gate"},
+    "evaluation": {
+        *(*RUNS, *FIGURES, "encode.write_features", "alignment.align", "comparisons.write_comparisons"),
+        "leakage.write_leakage",
+    },
+    "evaluation.detect": {"detection.finetune"},
+    "evaluation.segment": {"segmentation.finetune"},
+    "evaluation.probe": {"classification.finetune"},
+    "images.hashing": {"write.write_split", "write.write_ranks", "profile.audit_profile"},
+    "losses": {
+        "detection.finetune",
+        "segmentation.finetune",
+    },  # those of pre-training come with the method's file
+    "objectives": {"run.pretrain", "alignment.align", *FIGURES},
+    "reporting": {
+        *NUMBERS,
+        *FIGURES,
+        "audit_page.write_audit_page",
+        "page.write_page",
+        "summary.write_summary",
+    },
+    "reporting.page": {"page.write_page"},
+    "reporting.figures": FIGURES,
+    "step": {".".join(step.split(".")[-2:]) for step in STEPS},
+    "synthetic": {"synthesize.synthesize_world", "shape_weights.train_shape_weights"},
+    "training": {"run.pretrain", "export.export_trunk"},
+    "training.loop": {"run.pretrain"},
 }
 
 
@@ -212,9 +239,12 @@ CODE = {  # a module, or all of a package: the steps that a change of it makes r
 def test_code_reaches_its_steps_and_no_other(part):
     name = f"cmcgns.{part}"
     reached = {
-        step
-        for step, modules in MODULES.items()
-        if any(found == name or found.startswith(f"{name}.") for found in fp.closure(*modules))
+        ".".join(step.split(".")[-2:])
+        for step in STEPS
+        if any(
+            found == name or found.startswith(f"{name}.")
+            for found in fp.closure(fp.ENTRY, step.rpartition(".")[0])
+        )
     }
     assert reached == CODE[part]
 
@@ -234,6 +264,6 @@ def test_a_method_s_file_reaches_its_arms_and_no_other(module, arms):
     for arm in METHODS:
         if PLAN.phases(arm):
             file = f"cmcgns.objectives.{METHODS[arm].objective.split('.')[0]}"
-            if f"cmcgns.{module}" in fp.closure(*MODULES["pretrain"], file):
+            if f"cmcgns.{module}" in fp.closure(PRETRAIN.rpartition(".")[0], file):
                 reached.add(arm)
     assert reached == arms

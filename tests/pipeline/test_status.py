@@ -13,9 +13,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from cmcgns.pipeline.jobs import jobs
 
 from cmcgns.pipeline import ledger
-from cmcgns.pipeline.jobs import jobs
 from cmcgns.pipeline.overview import describe, describe_text
 from cmcgns.pipeline.plan import Plan
 from cmcgns.pipeline.status import INCOMPLETE, LOCK, status, status_text

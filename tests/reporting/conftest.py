@@ -1,20 +1,25 @@
-"""Made-up runs: every file that a report is made from, as the steps would write them, with numbers of no meaning."""
+"""Made-up runs: every file that a report is made from, as the steps would write them, with numbers of no meaning; and the
+report's job."""
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cmcgns.files import write_json, write_text
+from cmcgns.files import canonical, write_json, write_text
 from cmcgns.pipeline.plan import Cell, Plan
-from cmcgns.reporting.collect import write
+from cmcgns.reporting.alignment_tables import write_alignment_table
+from cmcgns.reporting.compute import write_compute
 from cmcgns.reporting.resolution import Row
-from cmcgns.reporting.tables import DATASETS, NUMERALS, arm_title
+from cmcgns.reporting.runs import Key, run_keys
+from cmcgns.reporting.tables import DATASETS, NUMERALS, arm_title, write_table
 
 FURTHER = {
     "classification": ("AUC Atelectasis", "AUC Cardiomegaly", "AUC Edema"),
@@ -34,34 +39,129 @@ def make_up() -> Callable[[Plan], None]:
     return write_inputs
 
 
+@pytest.fixture(scope="session", name="report_job")
+def give_report_job() -> Callable[[Plan], dict[str, Any]]:
+    """`report_job`."""
+    return report_job
+
+
+def report_job(plan: Plan) -> dict[str, Any]:
+    """What `write_page` is called with: its settings as they come out of JSON, and its files as the profile names them."""
+    paths, seeds, shown = plan.paths, plan.settings.downstream.seeds, plan.slice("report")
+    tables = {name: plan.groups(name) for name in plan.cell_tables()}
+    others = [name for name in plan.tables() if name not in tables]
+    kinds = [name for name in others if name in plan.settings.alignment.kinds]
+    leakage = {
+        "groups": plan.groups("leakage"),
+        "schemes": [s for s in plan.leakage_schemes() if s != plan.scheme and plan.groups("leakage")],
+    }
+    figures = [(kind, arm) for kind, arm, *_ in plan.shown_figures()]
+    drawn = {"attention": lambda arm: paths.attention(arm, True), "tsne": paths.tsne}
+    keys = [(*key, "") for key in run_keys([group for groups in tables.values() for group in groups], seeds)]
+    keys += [(*key, scheme) for scheme in leakage["schemes"] for key in run_keys(leakage["groups"], seeds)]
+    settings = {
+        "profile": plan.settings.profile,
+        "tables": tables,
+        "others": others,
+        "seeds": seeds,
+        "arms": {
+            arm: {
+                "phases": pretraining(plan, arm),
+                "weights": plan.final(arm) or plan.image_weights(arm),
+                "trunks": {str(seed): paths.trunk(plan.trunk(arm, seed)) for seed in seeds},
+            }
+            for arm in plan.arms()
+        },
+        "runs": pretraining_runs(plan),
+        "readers": plan.readers(),
+        "leakage": leakage,
+        "scheme": plan.scheme,
+        "figures": figures,
+        **{name: shown[name] for name in ("settings", "code", "differences")},
+    }
+    files = {
+        "metrics": [metrics(plan, key, scheme) for *key, scheme in keys],
+        "csv": [Path(paths.table(name, "csv")) for name in [*tables, *others]],
+        "md": [Path(paths.table(name, "md")) for name in [*tables, *others]],
+        "details": [Path(paths.table(name, "details.csv")) for name in [*tables, *kinds]],
+        "ranks": Path(paths.table("ranks", "svg")) if "ranks" in others else None,
+        "history": phase_files(plan, "history.csv"),
+        "compute": phase_files(plan, "compute.json"),
+        "alignment": [Path(paths.alignment(kind, arm)) for kind in kinds for arm in plan.readers()],
+        "pictures": [Path(f"{drawn[kind](arm)}.png") for kind, arm in figures],
+        "numbers": [Path(f"{paths.tsne(arm)}.json") for kind, arm in figures if kind == "tsne"],
+        "audit": Path(paths.audit),
+        "gate": Path(paths.gate(plan.scheme)),
+        "out": Path(paths.report),
+    }
+    return json.loads(canonical(settings)) | files
+
+
+def pretraining(plan: Plan, arm: str) -> list[tuple[str, str]]:
+    """Phase and run of each phase of an arm."""
+    return [(phase, f"{plan.owner(arm, phase)}/{phase}") for phase in plan.phases(arm)]
+
+
+def pretraining_runs(plan: Plan) -> list[str]:
+    """Each run of pre-training once."""
+    return list(dict.fromkeys(run for arm in plan.arms() for _, run in pretraining(plan, arm)))
+
+
+def phase_files(plan: Plan, name: str) -> list[Path]:
+    """A file of each run of pre-training."""
+    return [Path(plan.paths.phase(*run.split("/")), name) for run in pretraining_runs(plan)]
+
+
+def metrics(plan: Plan, key: Key, scheme: str = "") -> Path:
+    """Of a fine-tuning run; `scheme` if it is not under the profile's own."""
+    return Path(plan.paths.cell(*key, scheme), "metrics.json")
+
+
 def write_inputs(plan: Plan) -> None:
     rng = random.Random(0)
     for cell in plan.cells():
-        write_json(f"{plan.cell_folder(cell)}/metrics.json", run(cell, rng))
-    for folder in sorted({plan.phase(arm, phase) for arm in plan.arms() for phase in plan.phases(arm)}):
+        key = (cell.arm, cell.pair, cell.fraction, cell.seed)
+        write_json(metrics(plan, key, cell.other_scheme), run(cell, rng))
+    for file in phase_files(plan, "history.csv"):
         lines = [f"{epoch},{9 / epoch:.3f},{10 / epoch:.3f}" for epoch in range(1, 11)]
-        write_text(f"{folder}/history.csv", "\n".join(["epoch,train_loss,valid_loss", *lines, ""]))
-        write_json(f"{folder}/compute.json", COST)
+        write_text(file, "\n".join(["epoch,train_loss,valid_loss", *lines, ""]))
+        write_json(file.with_name("compute.json"), COST)
     for kind in plan.settings.alignment.kinds:
         for arm in plan.readers():
             seeds = {str(seed): {name: rng.random() for name in SCORES[kind]} for seed in range(5)}
             chance = {"random order": {name: 0.1 for name in SCORES[kind]}}
             document = {"kind": kind, "arm": arm, "seeds": seeds, "chance": chance, "n": {"pairs": 192}}
             write_json(plan.paths.alignment(kind, arm), document | {"reason": ""})
-    for kind, _, file in plan.shown_figures():
-        write_picture(Path(f"{file}.png"), hard=kind == "attention")
-        if kind == "tsne":
-            write_json(f"{file}.json", {"silhouette": 0.25, "knn_accuracy": None})
+    job = report_job(plan)
+    for (kind, _), file in zip(job["figures"], job["pictures"], strict=True):
+        write_picture(file, hard=kind == "attention")
+    for file in job["numbers"]:
+        write_json(file, {"silhouette": 0.25, "knn_accuracy": None})
     write_json(plan.paths.audit, AUDIT)
     write_json(plan.paths.gate(plan.scheme), {"accepted": ACCEPTED})
     for name in plan.tables():
-        if name in (*plan.cell_tables(), *plan.settings.alignment.kinds, "compute"):
-            write(name, plan.paths, plan.slice("table", name=name))
+        out = {ending: Path(plan.paths.table(name, ending)) for ending in ("csv", "md")}
+        more = {
+            "details": Path(plan.paths.table(name, "details.csv")),
+            "tex": Path(plan.paths.table(name, "tex")),
+        }
+        if name in plan.cell_tables():
+            groups, seeds = plan.groups(name), plan.settings.downstream.seeds
+            files = [metrics(plan, key) for key in run_keys(groups, seeds)]
+            gate = Path(plan.paths.gate(plan.scheme))
+            write_table(name=name, groups=groups, seeds=seeds, metrics=files, gate=gate, **out, **more)
+        elif name in plan.settings.alignment.kinds:
+            files = [Path(plan.paths.alignment(name, arm)) for arm in plan.readers()]
+            write_alignment_table(name=name, arms=plan.readers(), metrics=files, **out, **more)
+        elif name == "compute":
+            phases = [[arm, *names] for arm in plan.arms() for names in pretraining(plan, arm)]
+            runs = pretraining_runs(plan)
+            write_compute(runs=runs, phases=phases, compute=phase_files(plan, "compute.json"), **out)
         else:
             lines = further_table(name, plan, rng)
             text = "".join(",".join(line) + "\n" for line in lines)
-            write_text(plan.paths.table(name, "csv"), text)
-            write_text(plan.paths.table(name, "md"), f"A sentence about {name}.\n\n| a |\n|---|\n")
+            write_text(out["csv"], text)
+            write_text(out["md"], f"A sentence about {name}.\n\n| a |\n|---|\n")
             if name == "ranks":
                 svg = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 10 10"/>'
                 write_text(plan.paths.table(name, "svg"), svg)

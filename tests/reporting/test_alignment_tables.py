@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from cmcgns.errors import InputError
-from cmcgns.pipeline.paths import Paths
 from cmcgns.reporting.alignment_tables import write_alignment_table
 
 
@@ -24,13 +23,13 @@ def write(path: Path, kind: str, seeds: dict, chance: dict | None = None, reason
 
 
 @pytest.fixture
-def tables(tmp_path, monkeypatch):
-    """Writes the table of the given files; returns the text of an ending."""
-    monkeypatch.chdir(tmp_path)
+def tables(tmp_path):
+    """Writes the table of the given files; returns the text of an output."""
+    outputs = {name: tmp_path / name for name in ("csv", "details", "md", "tex")}
 
     def read(kind: str, metrics: dict[str, Path]):
-        write_alignment_table(kind, Paths("t"), metrics=metrics)
-        return lambda ending: Path(Paths("t").table(kind, ending)).read_text()
+        write_alignment_table(name=kind, arms=list(metrics), metrics=list(metrics.values()), **outputs)
+        return lambda name: outputs[name].read_text()
 
     return read
 
@@ -40,7 +39,7 @@ def test_scores_of_single_findings_are_in_the_details_alone(tables, tmp_path):
     chance = {"uniform": {"pointing": 0.1, "pointing: Edema": 0.3}}
     text = tables("grounding", {"clip": write(tmp_path / "a.json", "grounding", seeds, chance)})
     assert "Edema" not in text("csv") + text("md") + text("tex") and "pointing" in text("csv")
-    rows = [line.split(",")[3:8] for line in text("details.csv").splitlines()[1:]]
+    rows = [line.split(",")[3:8] for line in text("details").splitlines()[1:]]
     assert rows == [
         ["pointing: Edema", "CLIP", "", "1", "40.00"],
         ["pointing: Edema (other film)", "CLIP", "", "0", ""],
@@ -92,5 +91,5 @@ def test_what_was_not_measured_says_why(tables, tmp_path):
 
 def test_scores_of_another_kind_are_refused(tables, tmp_path):
     path = write(tmp_path / "a.json", "grounding", {"0": {"pointing": 1.0}})
-    with pytest.raises(InputError, match="scores of grounding"):
+    with pytest.raises(InputError, match=r"a\.json: these are scores of grounding"):
         tables("retrieval", {"cm_cgns": path})

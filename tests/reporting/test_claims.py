@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
-from cmcgns.errors import InputError
-from cmcgns.pipeline.paths import Paths
 from cmcgns.reporting import claims
 
 PAIR = "classification-chexpert"
@@ -56,21 +53,42 @@ def test_cells_that_not_all_methods_have_do_not_count():
     assert [(f.task, f.differences) for f in claims.best(here | extra)] == [("classification", (10,))]
 
 
-def test_a_missing_run_is_named_and_the_tables_are_written(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    cells = [(arm, PAIR, 10) for arm in ("random", "cm_cgns")]
-    for arm, value in (("random", 0.5), ("cm_cgns", 0.75)):
-        folder = Path(Paths("t").cell(arm, PAIR, 10, 0))
-        folder.mkdir(parents=True)
-        (folder / "metrics.json").write_text(json.dumps({"primary": value}))
-    comparisons = Path("comparisons.csv")
+@pytest.fixture
+def write(tmp_path):
+    """Writes the claims about four runs; returns the text of an output."""
+    metrics = [tmp_path / f"{i}.json" for i in range(4)]
+    for file, value in zip(metrics, (0.5, 0.25, 0.75, 0.5), strict=True):
+        file.write_text(json.dumps({"primary": value}))
+    comparisons = tmp_path / "comparisons.csv"
     comparisons.write_text("table,dataset,fraction,method,reference,difference,low,high\n")
-    claims.write_claims(Paths("t"), cells=cells, seeds=[0], comparisons=comparisons)
-    lines = Path(Paths("t").table("claims", "csv")).read_text().splitlines()
-    assert lines[1] == "C1,classification,CM-CGNS - initialisation,+25.00,+25.00,holds"
-    assert len(Path(Paths("t").table("claims", "md")).read_text().splitlines()) == len(lines) + 1
-    with pytest.raises(InputError, match="seed-1"):
-        claims.write_claims(Paths("t"), cells=cells, seeds=[0, 1], comparisons=comparisons)
+    outputs = {name: tmp_path / f"claims.{name}" for name in ("csv", "md")}
+
+    def made(**more):
+        cells = [[arm, PAIR, 10] for arm in ("random", "cm_cgns")]
+        claims.write_claims(
+            cells=cells, seeds=[3, 4], metrics=metrics, comparisons=comparisons, **more, **outputs
+        )
+        return lambda name: outputs[name].read_text()
+
+    return made
+
+
+def test_the_tables_are_written(write):
+    text = write(grounding_arms=[])
+    lines = text("csv").splitlines()
+    assert lines[1] == "C1,classification,CM-CGNS - initialisation,+25.00,+25.00 +25.00,holds"
+    assert len(text("md").splitlines()) == len(lines) + 1
+
+
+def test_a_file_of_grounding_belongs_to_its_arm(write, tmp_path):
+    files = [tmp_path / "clip.json", tmp_path / "cm_cgns.json"]
+    for file, own in zip(files, (0.1, 0.6), strict=True):
+        scores = {seed: {"pointing": own, "pointing (other film)": 0.2} for seed in "01"}
+        file.write_text(json.dumps({"seeds": scores}))
+    lines = write(grounding_arms=["clip", "cm_cgns"], grounding=files)("csv").splitlines()
+    assert [line for line in lines if line.startswith("C4")] == [
+        'C4,grounding,"cm_cgns: pointing, own film - other film",+40.00,+40.00 +40.00,holds'
+    ]
 
 
 def test_better_than_random_means_an_interval_on_one_side_and_none_on_the_other(tmp_path):

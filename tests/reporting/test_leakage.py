@@ -10,17 +10,15 @@ import pandas as pd
 import pytest
 
 from cmcgns.parquet import write_parquet
-from cmcgns.pipeline.paths import Paths
 from cmcgns.reporting import leakage
 
 PAIR = "classification-covidx"  # its metric is the share of right answers: to be counted by hand
 
 
-def write_run(paths: Paths, scheme: str, seed: int, right: int, of: int) -> None:
-    folder = Path(paths.cell("clip", PAIR, 10, seed, scheme))
+def write_run(file: Path, right: int, of: int) -> Path:
     rows = [
         {
-            "image": f"{scheme}{i}",
+            "image": f"{file.stem}{i}",
             "group": f"g{i}",
             "target": 0,
             "probability a": float(i < right),
@@ -28,16 +26,18 @@ def write_run(paths: Paths, scheme: str, seed: int, right: int, of: int) -> None
         }
         for i in range(of)
     ]
-    write_parquet(pd.DataFrame(rows), folder / "predictions.parquet")
+    write_parquet(pd.DataFrame(rows), file)
+    return file
 
 
 @pytest.fixture
-def table(tmp_path, monkeypatch) -> list[dict[str, str]]:
-    monkeypatch.chdir(tmp_path)
-    paths = Paths("t")
-    for seed, (leaking, clean) in enumerate([(36, 20), (34, 24)]):
-        write_run(paths, "official", seed, leaking, 40)
-        write_run(paths, "", seed, clean, 40)
+def table(tmp_path) -> list[dict[str, str]]:
+    right = {"official": [36, 34], "audited": [20, 24]}
+    files = [
+        write_run(tmp_path / f"{scheme}{seed}.parquet", count, 40)
+        for scheme, counts in right.items()
+        for seed, count in enumerate(counts)
+    ]
     found = {
         "check": "A2-group-overlap",
         "severity": "critical",
@@ -47,17 +47,19 @@ def table(tmp_path, monkeypatch) -> list[dict[str, str]]:
     }
     found |= {"scheme": "official", "split_a": "train", "split_b": "test", "count": 17, "total": 40}
     others = [found | {"split_b": "valid"}, found | {"scheme": "paper"}, found | {"unit": "rows"}]
-    Path(paths.audit).parent.mkdir(parents=True)
-    Path(paths.audit).write_text(json.dumps({"findings": [found, *others]}))
+    audit = tmp_path / "audit.json"
+    audit.write_text(json.dumps({"findings": [found, *others]}))
     leakage.write_leakage(
-        paths,
-        cells=[("clip", PAIR, 10)],
-        schemes=["official", "audited"],
+        cells=[["clip", PAIR, 10]],
+        schemes=list(right),
         seeds=[0, 1],
-        own="audited",
+        audit=audit,
+        predictions=files,
+        csv=tmp_path / "leakage.csv",
+        md=tmp_path / "leakage.md",
         resamples=400,
     )
-    return list(csv.DictReader(Path(paths.table("leakage", "csv")).read_text().splitlines()))
+    return list(csv.DictReader((tmp_path / "leakage.csv").read_text().splitlines()))
 
 
 def test_values_and_difference(table):
@@ -76,7 +78,7 @@ def test_intervals_have_the_width_of_both_errors(table):
     assert float(official["difference_high"]) - 32.5 == pytest.approx(wanted, abs=0.02)
 
 
-def test_only_leaks_into_the_test_part_of_this_scheme_are_told(table):
+def test_only_leaks_into_the_test_part_of_this_scheme_are_told(table, tmp_path):
     assert [row["leaks"] for row in table] == ["A2-group-overlap train 17 of 40", ""]
-    text = Path(Paths("t").table("leakage", "md")).read_text()
+    text = (tmp_path / "leakage.md").read_text()
     assert "none found" in text and "+32.50" in text

@@ -13,10 +13,8 @@ from statistics import fmean, stdev
 import pytest
 from PIL import Image
 
-from cmcgns.errors import InputError
-from cmcgns.pipeline.paths import Paths
-from cmcgns.pipeline.plan import Plan
-from cmcgns.reporting.collect import write
+from cmcgns.pipeline.fingerprint import code_of
+from cmcgns.pipeline.plan import HEADS, PRETRAIN, Plan
 from cmcgns.reporting.page import picture, write_page
 from cmcgns.reporting.page_curves import efficiency_plots
 from cmcgns.reporting.page_plots import Line, Point, plot, thin
@@ -38,13 +36,13 @@ CELL = Cell("I", "CheXpert", "classification", "AUC", "CM-CGNS", "1%", 3, 80.0, 
 
 
 @pytest.fixture(scope="module")
-def ci(make_up, tmp_path_factory):
+def ci(make_up, report_job, tmp_path_factory):
     """The plan of profile ci, its made-up runs, and the report's data."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("ci"))
         plan = Plan.load("ci", ROOT / "params.yaml")
         make_up(plan)
-        write_page(plan.paths, **json.loads(plan.params("report")))
+        write_page(**report_job(plan))
         text = Path(plan.paths.report).read_text()
         yield plan, text, json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
 
@@ -80,11 +78,12 @@ def test_a_history_names_settings_code_and_where_the_encoder_is_from(ci):
     run = data["runs"]["finetune/cm_cgns/classification-rsna/10"]
     assert run["settings"] == ["classification-rsna-10", "features"]
     assert data["settings"]["classification-rsna-10"] == plan.slice("finetune", pair="classification-rsna", fraction=10)  # fmt: skip
-    assert run["code"] == plan.code("classification")
+    assert run["code"] == code_of(HEADS["classification"])
     assert run["weights"] == plan.final("cm_cgns")
     assert run["phases"] == ["cm_cgns/stage1", "cm_cgns/stage2"]
     for phase in run["phases"]:
-        assert data["phases"][phase]["code"] == plan.code("pretrain", "cm_cgns")
+        assert data["phases"][phase]["file"] == f"{plan.paths.results}/pretrain/{phase}/history.csv"
+        assert data["phases"][phase]["code"] == code_of(PRETRAIN, plan.objective("cm_cgns"))
         assert data["phases"][phase]["cost"]["updates"] == 64
         assert data["settings"][phase] == plan.slice("pretrain", arm="cm_cgns", phase=phase.split("/")[1])
     trunks = [s["trunk"] for s in data["runs"]["finetune/random/detection-rsna/10"]["seeds"]]
@@ -120,15 +119,19 @@ def test_each_table_of_runs_says_what_it_can_tell_apart(ci):
         assert text.count(f"cannot be told apart here: {words}.") == 1, table
 
 
-def test_the_same_files_give_the_same_page_from_the_declared_inputs_alone(ci, tmp_path, monkeypatch):
+def test_the_same_files_give_the_same_page_from_the_declared_inputs_alone(
+    ci, report_job, tmp_path, monkeypatch
+):
     plan, text, _ = ci
-    for file in plan.report_inputs():
+    job = report_job(plan)
+    files = [file for value in job.values() for file in (value if isinstance(value, list) else [value])]
+    for file in (file for file in files if isinstance(file, Path) and file != job["out"]):
         target = tmp_path / file
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, target)
     monkeypatch.chdir(tmp_path)
-    write_page(plan.paths, **json.loads(plan.params("report")))
-    assert Path(plan.paths.report).read_text() == text
+    write_page(**job)
+    assert job["out"].read_text() == text
 
 
 def test_words_of_others_are_escaped_and_nothing_is_fetched(ci):
@@ -168,7 +171,7 @@ def test_best_and_second_best_of_a_column_are_marked_among_runs():
     cells = [CELL._replace(method=m, mean=mean, n_runs=n) for m, (mean, n) in methods.items()]
     cells += [CELL._replace(method="Chance", mean=99.0, n_runs=0), CELL._replace(method="MGCA", mean=None)]
     cells += [CELL._replace(method="MoCo", fraction="10%", mean=10.0)]
-    table = grid("1", cells, Known(Paths("t"), {}, "audited", {}, []), lambda cell: 7)
+    table = grid("1", cells, Known({}, {}, "audited", {}, []), lambda cell: 7)
     first = {row["method"]: row["cells"][1] for row in table["rows"]}
     assert {name: cell.get("rank") for name, cell in first.items()} == {
         "Random Init": None, "MoCo": "best", "CLIP": "best", "PRIOR": "second", "Chance": None, "MGCA": None,
@@ -180,7 +183,7 @@ def test_best_and_second_best_of_a_column_are_marked_among_runs():
 
 def test_a_plain_table_makes_whole_numbers_buttons_and_leaves_words():
     lines = [["what", "value", "empty"], ["a", "+8.66", ""], ["b", "1e-05", ""], ["c 3", "", ""]]
-    known = Known(Paths("t"), {}, "audited", {}, [])
+    known = Known({"claims": Path("results/t/tables/claims.csv")}, {}, "audited", {}, [])
     table = plain("claims", lines, known)
     assert [head["label"] for head in table["heads"]] == ["What", "Value"]
     assert [row["cells"][1] for row in table["rows"]] == [
@@ -240,8 +243,11 @@ def test_thinning_keeps_the_ends():
 
 
 def test_data_efficiency_shows_mean_and_deviation_over_seeds():
-    key = "finetune/clip/detection-rsna/10"
-    runs = {key: {"seeds": [{"values": {"primary": v}} for v in (10.0, 20.0, None)]}}
+    values = {"clip": (10.0, 20.0, None), "moco": (None,)}
+    runs = {
+        f"finetune/{arm}/detection-rsna/10": {"seeds": [{"values": {"primary": v}} for v in found]}
+        for arm, found in values.items()
+    }
     (found,) = efficiency_plots(
         [("clip", "detection-rsna", 10), ("moco", "detection-rsna", 10)], runs, {"clip": 0}
     )
@@ -260,8 +266,3 @@ def test_a_picture_is_made_smaller_and_never_larger(tmp_path):
     Image.new("RGB", (100, 50), "red").save(file)
     sizes = [Image.open(io.BytesIO(base64.b64decode(picture(file, width)))).size for width in (40, 200)]
     assert sizes == [(40, 20), (100, 50)]
-
-
-def test_a_table_without_runs_is_refused():
-    with pytest.raises(InputError, match="no runs for the table 'grounding'"):
-        write("grounding", Paths("t"), {"metrics": {}})

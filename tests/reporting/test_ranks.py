@@ -12,18 +12,22 @@ import pytest
 from scipy.stats import friedmanchisquare
 
 from cmcgns.errors import InputError
-from cmcgns.pipeline.paths import Paths
 from cmcgns.reporting.ranks import cliques, critical_difference, draw, friedman, rank, ranking, write_ranks
 
-PATHS = Paths("t")
 SCORES = np.array([[3, 2, 1], [3, 2, 1], [2, 3, 1], [0.1 + 0.2, 0.3, 0.1]])
 RANKS = [[1, 2, 3], [1, 2, 3], [2, 1, 3], [1.5, 1.5, 3]]
 
 
-def write_run(arm: str, pair: str, fraction: int, seed: int, value: float | None) -> None:
-    path = Path(PATHS.cell(arm, pair, fraction, seed)) / "metrics.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"primary": value}))
+def write(folder: Path, scores: dict[tuple[str, str, int], list[float | None]]) -> dict[str, Path]:
+    """Write the ranks of {(arm, pair, fraction): the value of each seed}; the files by their names."""
+    values = [value for found in scores.values() for value in found]
+    files = [folder / f"{i}.json" for i in range(len(values))]
+    for file, value in zip(files, values, strict=True):
+        file.write_text(json.dumps({"primary": value}))
+    seeds = list(range(len(next(iter(scores.values())))))
+    outputs = {name: folder / f"ranks.{name}" for name in ("csv", "md", "svg")}
+    write_ranks(cells=[list(cell) for cell in scores], seeds=seeds, metrics=files, **outputs)
+    return outputs
 
 
 def test_the_highest_score_is_first_and_equal_ones_share_a_rank():
@@ -65,28 +69,28 @@ def test_cliques_are_the_longest_runs_below_the_critical_difference():
 
 
 @pytest.fixture
-def written(tmp_path, monkeypatch):
+def scores():
     """Random is last everywhere; MoCo is ahead of CM-CGNS in one of four cells. A cell without all three is no block."""
-    monkeypatch.chdir(tmp_path)
     pairs = ["classification-rsna"] * 3 + ["segmentation-siim"]
     fractions = [1, 10, 100, 1]
     values = {"random": [0.1, 0.1, 0.1, 0.1], "moco": [0.5, 0.5, 0.9, 0.2], "cm_cgns": [0.6, 0.7, 0.8, 0.2]}
-    cells = [(arm, pair, fraction) for arm in values for pair, fraction in zip(pairs, fractions, strict=True)]
-    for arm, pair, fraction in cells:
-        value = values[arm][fractions.index(fraction) if pair == pairs[0] else 3]
-        for seed, noise in enumerate((-0.05, 0.05)):
-            write_run(arm, pair, fraction, seed, value + noise)
-    for arm, value in (("random", 0.9), ("moco", 0.5), ("cm_cgns", None)):
-        write_run(arm, "detection-rsna", 1, 0, value)
-        cells.append((arm, "detection-rsna", 1))
-    cells.append(("mgca", "detection-rsna", 1))
-    write_ranks(PATHS, cells=cells, seeds=[0, 1])
-    return cells
+    made = {
+        (arm, pair, fraction): [value - 0.05, value + 0.05]
+        for arm, found in values.items()
+        for pair, fraction, value in zip(pairs, fractions, found, strict=True)
+    }
+    undefined = {"random": [0.9, None], "moco": [None, 0.5], "cm_cgns": [None, None], "mgca": [None, None]}
+    return made | {(arm, "detection-rsna", 1): found for arm, found in undefined.items()}
+
+
+@pytest.fixture
+def written(tmp_path, scores):
+    return write(tmp_path, scores)
 
 
 def test_the_table_by_hand(written):
     """CM-CGNS: 1 1 2 1.5, MoCo: 2 2 1 1.5, random: 3; over the two data sets CM-CGNS is first, then equal."""
-    rows = list(csv.DictReader(Path(PATHS.table("ranks", "csv")).read_text().splitlines()))
+    rows = list(csv.DictReader(written["csv"].read_text().splitlines()))
     assert [(r["over"], r["blocks"], r["method"], r["mean_rank"]) for r in rows] == [
         ("cells", "4", "CM-CGNS", "1.38"),
         ("cells", "4", "MoCo", "1.62"),
@@ -100,18 +104,16 @@ def test_the_table_by_hand(written):
 
 
 def test_the_markdown_has_both_rankings_side_by_side(written):
-    lines = Path(PATHS.table("ranks", "md")).read_text().splitlines()
+    lines = written["md"].read_text().splitlines()
     assert lines[2] == "| Method | Mean rank over 4 cells | Mean rank over 2 data sets |"
     assert "| MoCo | 1.62 | 1.75 |" in lines
     assert lines[-1].startswith("| Critical difference | 1.66 | 2.34 |")
 
 
-def test_the_plot_names_every_method_and_is_the_same_again(written):
-    path = Path(PATHS.table("ranks", "svg"))
-    before = path.read_bytes()
+def test_the_plot_names_every_method_and_is_the_same_again(written, tmp_path, scores):
+    before = written["svg"].read_bytes()
     assert all(name in before.decode() for name in ("CM-CGNS", "MoCo", "Random Init"))
-    write_ranks(PATHS, cells=written, seeds=[0, 1])
-    assert path.read_bytes() == before
+    assert write(tmp_path, scores)["svg"].read_bytes() == before
 
 
 def test_the_plot_joins_what_is_not_told_apart():
@@ -122,8 +124,7 @@ def test_the_plot_joins_what_is_not_told_apart():
     assert np.allclose(bars, [[1.375 - 0.03, 3 + 0.03]])  # 1.625 is less than 1.657
 
 
-def test_nothing_to_rank_is_said(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    write_run("random", "detection-rsna", 1, 0, 0.5)
+def test_nothing_to_rank_is_said(tmp_path):
+    one = {("random", "detection-rsna", 1): [0.5], ("moco", "detection-rsna", 1): [None]}
     with pytest.raises(InputError, match="no cell in which two methods can be ranked"):
-        write_ranks(PATHS, cells=[("random", "detection-rsna", 1)], seeds=[0])
+        write(tmp_path, one)

@@ -10,7 +10,8 @@ from statistics import fmean
 
 import pytest
 
-from cmcgns.pipeline.plan import Plan
+from cmcgns.pipeline.fingerprint import code_of
+from cmcgns.pipeline.plan import HEADS, PRETRAIN, Plan
 from cmcgns.reporting.page import write_page
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs `pip install playwright`")
@@ -24,7 +25,7 @@ PATIENCE = 600_000  # ms: a busy machine is no fault of the page
 
 
 @pytest.fixture(scope="module")
-def made(make_up, tmp_path_factory):
+def made(make_up, report_job, tmp_path_factory):
     """The report of 12 methods x 21 cells x 5 seeds with variants, the table of leakage and all figures: plan and file."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("report"))
@@ -32,7 +33,7 @@ def made(make_up, tmp_path_factory):
         downstream = plan.settings.downstream.model_copy(update={"seeds": SEEDS})
         plan = Plan(plan.settings.model_copy(update={"downstream": downstream}), plan.paper)
         make_up(plan)
-        write_page(plan.paths, **json.loads(plan.params("report")))
+        write_page(**report_job(plan))
         yield plan, Path(plan.paths.report).resolve()
 
 
@@ -196,7 +197,8 @@ def test_a_history_tells_seeds_files_settings_and_commands(made, page):
     assert shown_value.startswith(f"{fmean(scores):.2f} ± ")
     text = dialog.text_content()
     assert "ab" * 32 in text and plan.final("cm_cgns") in text and plan.paths.trunk("cm_cgns") in text
-    assert plan.code("classification") in text and plan.code("pretrain", "cm_cgns") in text
+    assert code_of(HEADS["classification"]) in text
+    assert code_of(PRETRAIN, plan.objective("cm_cgns")) in text
     files = " ".join(f"{folder}/seed-{seed}/metrics.json" for seed in SEEDS)
     commands = dialog.locator("pre").all_text_contents()[-2:]
     assert commands == [

@@ -12,7 +12,8 @@ from cmcgns.sources import NAMES
 from cmcgns.sources.doctor import examine
 from cmcgns.sources.index import build_index
 from cmcgns.sources.mimic_cxr import find_reports
-from cmcgns.sources.siim import MASK_SHAPE, decode_rle, encode_rle
+from cmcgns.sources.siim import MASK_SHAPE, decode_rle
+from cmcgns.synthetic.files import encode_rle
 
 CORPUS = Path(__file__).resolve().parents[3] / "shared/realdata"
 

@@ -14,11 +14,12 @@ import pydicom
 import pytest
 from PIL import Image
 
+from cmcgns.sources.vocabulary import COMPETITION
 from cmcgns.synthetic.files import encode_dicom, encode_jpeg, encode_png, encode_rle
 from cmcgns.synthetic.layouts.rsna import MAPPING
 from cmcgns.synthetic.layouts.siim import DIALECTS
 from cmcgns.synthetic.report_text import CUSTOM_EMPTY, CUSTOM_RANGE, CUSTOM_SECTION
-from cmcgns.synthetic.terms import COMPETITION, LABELS
+from cmcgns.synthetic.terms import LABELS
 
 
 def rows_of(path):
@@ -114,7 +115,7 @@ def test_mimic_views_and_blanks_in_a_larger_plan():
     from cmcgns.synthetic.layouts.mimic_cxr import _films_of, _visits
     from cmcgns.synthetic.world import make_population
 
-    visits, _ = _visits(make_population("mimic", 400, seed=0).studies, 0, 0.03)
+    visits, _ = _visits(make_population("mimic", 400, seed=0), 0, 0.03)
     rows = [row for visit in visits for _, row in _films_of(visit, 0, 128)]
     assert set(row["ViewPosition"] for row in rows) == {"AP", "PA", "LATERAL", "LL", ""}
     by_subject = defaultdict(set)
@@ -272,7 +273,7 @@ def test_siim_rows_of_one_mask():
     from cmcgns.synthetic.films import Film, _mask_rows
     from cmcgns.synthetic.world import make_population
 
-    studies = make_population("nih", 60, seed=0, rates={"Pneumothorax": 0.5}).studies
+    studies = make_population("nih", 60, seed=0, rates={"Pneumothorax": 0.5})
     study = next(s for s in studies if [f.label for f in s.findings][:1] == ["Pneumothorax"])
     film = Film("siim", "i", "p", "f", study, "PA", "nih", 64, masks=True)
     mask = np.zeros((64, 64), bool)

@@ -23,7 +23,7 @@ from cmcgns.synthetic.terms import ZONE_HEIGHT
 from cmcgns.synthetic.world import labels_of, make_population
 
 HEADER = re.compile(r"\n ([A-Z ()/,-]+):\s", re.DOTALL)  # spec/data.md 1d
-STUDIES = make_population("mimic", 250, seed=2).studies
+STUDIES = make_population("mimic", 250, seed=2)
 
 
 def reported(study, **options):

@@ -1,79 +1,81 @@
 # Splits and pixels -> findings -> the gate that every training waits for, and the page that shows them.
+# Lists say themselves that their times of change mean nothing; Snakemake takes that from single files only (pipeline/engine.py).
+
+SPLITS = ancient([P.split(source, PLAN.scheme) for source in PLAN.sources()])
+INDEXES = ancient([P.index(source) for source in PLAN.sources()])
+RANKS = ancient(
+    [
+        P.ranks(source, PLAN.scheme, seed)
+        for source in PLAN.sources()
+        if source != "mimic_cxr"
+        for seed in S.downstream.seeds
+    ]
+)
 
 
 rule audit:
     input:
-        [P.index(source) for source in PLAN.sources()],
-        [P.unmatched(source) for source in PLAN.sources()],
-        [P.store(source) for source in PLAN.sources()],
-        [P.store_table(source) for source in PLAN.sources()],
-        [P.split(source, PLAN.scheme) for source in PLAN.sources()],
-        [
-            P.ranks(source, PLAN.scheme, seed)
-            for source in PLAN.sources()
-            if source != "mimic_cxr"
-            for seed in S.downstream.seeds
-        ],
+        index=INDEXES,
+        unmatched=ancient([P.unmatched(source) for source in PLAN.sources()]),
+        store=ancient([P.store(source) for source in PLAN.sources()]),
+        store_table=ancient([P.store_table(source) for source in PLAN.sources()]),
+        split=SPLITS,
+        ranks=RANKS,
     output:
-        P.audit,
+        out=P.audit,
     log:
         f"{LOGS}/audit.log",
     params:
-        settings=PLAN.params("audit"),
-        code=PLAN.code("audit"),
+        job=job("cmcgns.audit.profile.audit_profile", lambda wc: PLAN.slice("audit")),
     shell:
-        "cmcgns audit profile --profile {S.profile} --settings {params.settings:q} > {log} 2>&1"
+        STEP
 
 
 rule gate:
     input:
-        P.audit,
+        audit=P.audit,
     output:
-        P.gate("{scheme}"),
+        out=P.gate("{scheme}"),
     log:
         f"{LOGS}/gate-{{scheme}}.log",
     params:
-        settings=lambda wc: PLAN.params("gate", scheme=wc.scheme),
-        code=PLAN.code("gate"),
+        job=job("cmcgns.audit.gate.pass_gate", lambda wc: PLAN.slice("gate", scheme=wc.scheme)),
     shell:
-        "cmcgns audit gate --scheme {wildcards.scheme} --profile {S.profile}"
-        " --settings {params.settings:q} > {log} 2>&1"
+        STEP
 
 
 rule audit_runs:
     input:
-        [f"{PLAN.cell_folder(cell)}/metrics.json" for cell in PLAN.cells() if not cell.other_scheme],
-        sorted({f"{PLAN.phase(arm, phase)}/history.csv" for arm in PLAN.arms() for phase in PLAN.phases(arm)}),
+        metrics=ancient(
+            [f"{PLAN.cell_folder(cell)}/metrics.json" for cell in PLAN.cells() if not cell.other_scheme]
+        ),
+        history=ancient([f"{P.results}/pretrain/{run}/history.csv" for run in PLAN.runs()]),
     output:
-        P.audit_runs,
+        out=P.audit_runs,
     log:
         f"{LOGS}/audit_runs.log",
     params:
-        settings=PLAN.params("audit_runs"),
-        code=PLAN.code("audit_runs"),
+        job=job("cmcgns.audit.runs.audit_runs", lambda wc: PLAN.slice("audit_runs")),
     shell:
-        "cmcgns audit runs --profile {S.profile} --settings {params.settings:q} > {log} 2>&1"
+        STEP
 
 
 rule audit_page:
     input:
-        P.audit,
-        P.gate(PLAN.scheme),
-        [P.split(source, PLAN.scheme) for source in PLAN.sources()],
-        [P.index(source) for source in PLAN.sources()],
-        [
-            P.ranks(source, PLAN.scheme, seed)
-            for source in PLAN.sources()
-            if source != "mimic_cxr"
-            for seed in S.downstream.seeds
-        ],
-        "src/cmcgns/reporting/templates/audit.html.j2",
+        audit=P.audit,
+        gate=P.gate(PLAN.scheme),
+        split=SPLITS,
+        index=INDEXES,
+        ranks=RANKS,
     output:
-        P.audit_page,
+        out=P.audit_page,
     log:
         f"{LOGS}/audit-page.log",
     params:
-        settings=PLAN.params("audit"),
-        code=PLAN.code("audit_page"),
+        job=job(
+            "cmcgns.reporting.audit_page.write_audit_page",
+            lambda wc: PLAN.slice("audit_page"),
+            also=lambda wc: ["reporting/templates/audit.html.j2"],
+        ),
     shell:
-        "cmcgns audit page --profile {S.profile} --settings {params.settings:q} > {log} 2>&1"
+        STEP

@@ -1,74 +1,95 @@
 # Beyond the paper: what image-text models know without a head, and the figures.
 
-TRUTH = f"--truth {P.data}/truth" if S.synthetic else ""
+
+def boxes(name, kind):
+    """A table of the synthetic world's truth, whose boxes say where a finding is; real data may have MS-CXR among the raw files."""
+    return P.truth(f"{name}.parquet") if S.synthetic and kind == "grounding" else []
 
 
-# Sentences with boxes, where somebody has them; the synthetic world's truth has its own.
-BOXES = [] if S.synthetic else PLAN.phrase_files()
-
-
-def held_out(source):
-    return [P.store(source), P.store_table(source), P.index(source), P.split(source, PLAN.scheme)]
+def seen(wc):
+    return "chexpert" if wc.kind == "zero_shot" else "mimic_cxr"
 
 
 rule align:
     input:
-        lambda wc: held_out("chexpert" if wc.kind == "zero_shot" else "mimic_cxr"),
-        P.tokens,
-        raw_files("mimic_cxr"),
-        lambda wc: BOXES if wc.kind == "grounding" else [],
         weights=lambda wc: PLAN.final(wc.arm),
+        tokens=P.tokens,
+        tokenizer=P.tokenizer,
+        tokenizer_config=P.tokenizer_config,
+        store=lambda wc: P.store(seen(wc)),
+        store_table=lambda wc: P.store_table(seen(wc)),
+        index=lambda wc: P.index(seen(wc)),
+        split=lambda wc: P.split(seen(wc), PLAN.scheme),
+        findings=lambda wc: boxes("findings", wc.kind),
+        sentences=lambda wc: boxes("sentences", wc.kind),
+        images=lambda wc: boxes("images", wc.kind),
     output:
-        P.alignment("{kind}", "{arm}"),
+        metrics=P.alignment("{kind}", "{arm}"),
     log:
         f"{LOGS}/align/{{kind}}/{{arm}}.log",
     params:
-        settings=lambda wc: PLAN.params("align", kind=wc.kind, arm=wc.arm),
-        code=lambda wc: PLAN.code("align", arm=wc.arm),
+        job=job(
+            ALIGN,
+            lambda wc: PLAN.slice("align", kind=wc.kind, arm=wc.arm),
+            also=lambda wc: PLAN.objective(wc.arm),
+            folders={} if S.synthetic else RAW,
+            gpu=1,
+        ),
     wildcard_constraints:
         kind="[a-z_]+",
     threads: S.downstream.threads
     resources:
         gpu=1,
     shell:
-        "cmcgns align {wildcards.kind} {wildcards.arm} --weights {input.weights} {TRUTH} --scheme {PLAN.scheme} --profile {S.profile}"
-        " --settings {params.settings:q} > {log} 2>&1"
+        STEP
 
 
 rule attention:
     input:
-        held_out("mimic_cxr"),
-        P.tokens,
-        P.reports,
-        raw_files("mimic_cxr"),
-        BOXES,
         weights=lambda wc: PLAN.final(wc.arm),
+        tokens=P.tokens,
+        tokenizer=P.tokenizer,
+        tokenizer_config=P.tokenizer_config,
+        store=P.store("mimic_cxr"),
+        store_table=P.store_table("mimic_cxr"),
+        index=P.index("mimic_cxr"),
+        split=P.split("mimic_cxr", PLAN.scheme),
+        reports=P.reports,
+        findings=boxes("findings", "grounding"),
+        sentences=boxes("sentences", "grounding"),
+        images=boxes("images", "grounding"),
     output:
-        multiext(P.attention("{arm}", bool(S.synthetic)), ".png", ".pdf"),
+        png=f"{P.attention('{arm}', bool(S.synthetic))}.png",
+        pdf=f"{P.attention('{arm}', bool(S.synthetic))}.pdf",
     log:
         f"{LOGS}/figures/attention-{{arm}}.log",
     params:
-        settings=lambda wc: PLAN.params("attention", arm=wc.arm),
-        code=lambda wc: PLAN.code("figure", arm=wc.arm),
+        job=job(
+            "cmcgns.reporting.figures.attention_figure",
+            lambda wc: PLAN.slice("attention", arm=wc.arm),
+            also=lambda wc: PLAN.objective(wc.arm),
+            folders={} if S.synthetic else RAW,
+            gpu=1,
+        ),
     threads: S.downstream.threads
     resources:
         gpu=1,
     shell:
-        "cmcgns figure attention {wildcards.arm} --weights {input.weights} {TRUTH} --scheme {PLAN.scheme} --profile {S.profile}"
-        " --settings {params.settings:q} > {log} 2>&1"
+        STEP
 
 
 rule tsne:
     input:
-        lambda wc: P.features(PLAN.slice("tsne", arm=wc.arm)["trunk"], "chexpert"),
-        P.store_table("chexpert"),
-        P.index("chexpert"),
+        features=lambda wc: P.features(PLAN.trunk(wc.arm, S.downstream.seeds[0]), "chexpert"),
+        store_table=P.store_table("chexpert"),
+        index=P.index("chexpert"),
     output:
-        multiext(P.tsne("{arm}"), ".png", ".pdf", ".json"),
+        png=f"{P.tsne('{arm}')}.png",
+        pdf=f"{P.tsne('{arm}')}.pdf",
+        json=f"{P.tsne('{arm}')}.json",
     log:
         f"{LOGS}/figures/tsne-{{arm}}.log",
     params:
-        settings=lambda wc: PLAN.params("tsne", arm=wc.arm),
-        code=PLAN.code("figure"),
+        job=job("cmcgns.reporting.figures.tsne_figure", lambda wc: PLAN.slice("tsne", arm=wc.arm)),
     shell:
-        "cmcgns figure tsne {wildcards.arm} --profile {S.profile} --settings {params.settings:q} > {log} 2>&1"
+        STEP

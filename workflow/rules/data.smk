@@ -1,118 +1,132 @@
 # Raw files -> tables, pixels, splits, tokens.
 
-
-def raw_files(source):
-    """What a source's index is made from: the marker of the synthetic world, or the label files that are there."""
-    if S.synthetic:
-        return [P.truth]
-    return [str(path) for path in LABELS.get(source, [])]
-
-
 if S.synthetic:
 
     rule synthesize:
         output:
-            P.truth,
+            manifest=P.truth("manifest.json"),
+            images=P.truth("images.parquet"),
+            findings=P.truth("findings.parquet"),
+            sentences=P.truth("sentences.parquet"),
         log:
             f"{LOGS}/synthesize.log",
         params:
-            settings=PLAN.params("synthesize"),
-            code=PLAN.code("synthesize"),
+            job=job(
+                "cmcgns.synthetic.synthesize.synthesize_world",
+                lambda wc: PLAN.slice("synthesize"),
+                folders=RAW,
+                how=lambda wc, threads: {"workers": threads},
+            ),
         threads: workflow.cores
         shell:
-            "cmcgns synthesize --profile {S.profile} --workers {threads} --settings {params.settings:q} > {log} 2>&1"
+            STEP
 
 
 rule extract_reports:
     input:
-        raw_files("mimic_cxr"),
-        REPORTS,
+        world=WORLD,
     output:
-        P.reports,
+        out=P.reports,
     log:
         f"{LOGS}/reports.log",
     params:
-        settings=PLAN.params("reports"),
-        code=PLAN.code("reports"),
+        job=job(
+            "cmcgns.reports.extract.extract_reports",
+            lambda wc: PLAN.slice("reports"),
+            folders=RAW,
+        ),
     shell:
-        "cmcgns reports extract {P.raw} --out {output} --settings {params.settings:q} > {log} 2>&1"
+        STEP
 
 
 rule index:
     input:
-        lambda wc: raw_files(wc.source),
+        world=WORLD,
+        groups=lambda wc: (S.sources.rsna_groups or []) if wc.source in ("rsna", "covidx") else [],
     output:
-        table=P.index("{source}"),
+        out=P.index("{source}"),
         unmatched=P.unmatched("{source}"),
     log:
         f"{LOGS}/index/{{source}}.log",
     params:
-        settings=lambda wc: PLAN.params("index", source=wc.source),
-        code=lambda wc: PLAN.code("index", source=wc.source),
+        job=job(
+            "cmcgns.sources.index.build_index",
+            lambda wc: PLAN.slice("index", source=wc.source),
+            also=lambda wc: [f"cmcgns.sources.{wc.source}"],
+            folders=RAW,
+        ),
     shell:
-        "cmcgns index {wildcards.source} --profile {S.profile} --settings {params.settings:q} > {log} 2>&1"
+        STEP
 
 
 rule images:
     input:
-        P.index("{source}"),
+        world=WORLD,
+        index=P.index("{source}"),
     output:
         store=P.store("{source}"),
         table=P.store_table("{source}"),
     log:
         f"{LOGS}/images/{{source}}.log",
     params:
-        settings=PLAN.params("images"),
-        code=PLAN.code("images"),
+        job=job(
+            "cmcgns.images.store.store_source",
+            lambda wc: PLAN.slice("images", source=wc.source),
+            also=lambda wc: [f"cmcgns.sources.{wc.source}"],
+            folders=RAW,
+            how=lambda wc, threads: {"workers": threads},
+        ),
     threads: max(1, (workflow.cores or 1) // 4)
     shell:
-        "cmcgns images {wildcards.source} --profile {S.profile} --workers {threads} --settings {params.settings:q} > {log} 2>&1"
+        STEP
 
 
 rule split:
     input:
-        P.index("{source}"),
-        P.store_table("{source}"),
-        lambda wc: P.store(wc.source) if wc.source in FILM_GROUPS else [],
-        lambda wc: P.reports if wc.source == "mimic_cxr" else [],
+        index=P.index("{source}"),
+        store_table=P.store_table("{source}"),
+        store=lambda wc: P.store(wc.source) if wc.source in FILM_GROUPS and wc.scheme == "audited" else [],
+        reports=lambda wc: P.reports if wc.source == "mimic_cxr" else [],
     output:
-        P.split("{source}", "{scheme}"),
+        out=P.split("{source}", "{scheme}"),
     log:
         f"{LOGS}/split/{{source}}-{{scheme}}.log",
     params:
-        settings=lambda wc: PLAN.params("split", source=wc.source),
-        code=PLAN.code("split"),
+        job=job(
+            "cmcgns.splits.write.write_split",
+            lambda wc: PLAN.slice("split", source=wc.source, scheme=wc.scheme),
+        ),
     shell:
-        "cmcgns split {wildcards.source} --scheme {wildcards.scheme} --profile {S.profile}"
-        " --settings {params.settings:q} > {log} 2>&1"
+        STEP
 
 
 rule subset:
     input:
-        P.index("{source}"),
-        P.split("{source}", "{scheme}"),
+        index=P.index("{source}"),
+        split=P.split("{source}", "{scheme}"),
     output:
-        P.ranks("{source}", "{scheme}", "{seed}"),
+        out=P.ranks("{source}", "{scheme}", "{seed}"),
     log:
         f"{LOGS}/subset/{{source}}-{{scheme}}-seed{{seed}}.log",
     params:
-        settings=lambda wc: PLAN.params("subset", source=wc.source),
-        code=PLAN.code("split"),
+        job=job(
+            "cmcgns.splits.write.write_ranks",
+            lambda wc: PLAN.slice("subset", source=wc.source, seed=int(wc.seed)),
+        ),
     shell:
-        "cmcgns subset {wildcards.source} --scheme {wildcards.scheme} --seed {wildcards.seed} --profile {S.profile}"
-        " --settings {params.settings:q} > {log} 2>&1"
+        STEP
 
 
 rule tokenize:
     input:
-        P.reports,
+        reports=P.reports,
     output:
-        P.tokens,
-        P.tokenizer,
+        tokens=P.tokens,
+        tokenizer=P.tokenizer,
+        tokenizer_config=P.tokenizer_config,
     log:
         f"{LOGS}/tokenize.log",
     params:
-        settings=PLAN.params("tokenize"),
-        code=PLAN.code("tokenize"),
+        job=job("cmcgns.reports.tokens.tokenize_reports", lambda wc: PLAN.slice("tokenize")),
     shell:
-        "cmcgns tokenize --profile {S.profile} --settings {params.settings:q} > {log} 2>&1"
+        STEP

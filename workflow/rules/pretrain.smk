@@ -1,40 +1,35 @@
 # Image-report pairs -> weights of each phase -> the image encoder that downstream runs read.
 
-# Several devices are several processes, each with its own Python.
-LAUNCH = (
-    f"env -u CMCGNS_WARM torchrun --standalone --nproc-per-node {S.pretraining.devices} --no-python "
-    if S.pretraining.devices > 1
-    else ""
-)
-
-
 if any(P.shape_weights in PLAN.weight_files(arm) for arm in PLAN.arms()):
 
     rule shape_weights:
         output:
-            P.shape_weights,
+            out=P.shape_weights,
         log:
             f"{LOGS}/shape_weights.log",
         params:
-            settings=PLAN.params("shape_weights"),
-            code=PLAN.code("shape_weights"),
+            job=job(
+                "cmcgns.synthetic.shape_weights.train_shape_weights",
+                lambda wc: PLAN.slice("shape_weights"),
+                gpu=1,
+            ),
         threads: S.encoders.shapes.threads
         resources:
             gpu=1,
         shell:
-            "cmcgns shape-weights --profile {S.profile} --settings {params.settings:q} > {log} 2>&1"
+            STEP
 
 
 rule pretrain:
     input:
-        P.store("mimic_cxr"),
-        P.store_table("mimic_cxr"),
-        P.index("mimic_cxr"),
-        P.split("mimic_cxr", PLAN.scheme),
-        lambda wc: P.tokens if METHODS[PLAN.method(wc.arm)].text else [],
-        lambda wc: PLAN.weight_files(wc.arm),
-        ancient(P.gate(PLAN.scheme)),  # must be passed; what it says changes no weight
+        store=P.store("mimic_cxr"),
+        store_table=P.store_table("mimic_cxr"),
+        index=P.index("mimic_cxr"),
+        split=P.split("mimic_cxr", PLAN.scheme),
+        tokens=lambda wc: P.tokens if METHODS[PLAN.method(wc.arm)].text else [],
+        encoder=lambda wc: PLAN.weight_files(wc.arm),
         start=lambda wc: PLAN.start(wc.arm, wc.phase) or [],
+        gate=P.gate(PLAN.scheme),  # must be passed; what it says changes no weight
     output:
         best=P.phase("{arm}", "{phase}") + "/best.safetensors",
         last=P.phase("{arm}", "{phase}") + "/last.safetensors",
@@ -43,27 +38,41 @@ rule pretrain:
     log:
         f"{LOGS}/pretrain/{{arm}}/{{phase}}.log",
     params:
-        settings=lambda wc: PLAN.params("pretrain", arm=wc.arm, phase=wc.phase),
-        code=lambda wc: PLAN.code("pretrain", arm=wc.arm),
+        job=job(
+            PRETRAIN,
+            lambda wc: PLAN.slice("pretrain", arm=wc.arm, phase=wc.phase),
+            also=lambda wc: PLAN.objective(wc.arm),
+            requires=["gate"],
+            how=lambda wc, threads: {
+                "arm": wc.arm,
+                "checkpoint_minutes": S.pretraining.checkpoint_minutes,
+                "tracking": {
+                    "backend": S.tracking.backend,
+                    "folder": S.tracking.folder,
+                    "run": f"{S.profile}/{wc.arm}/{wc.phase}",
+                },
+            },
+            gpu=S.pretraining.devices,
+        ),
     threads: S.pretraining.threads
     resources:
         gpu=S.pretraining.devices,
     shell:
-        "{LAUNCH}cmcgns pretrain {wildcards.arm} {wildcards.phase} --profile {S.profile} --start '{input.start}'"
-        " --tracking {S.tracking.backend} --tracking-folder {S.tracking.folder:q}"
-        " --checkpoint-minutes {S.pretraining.checkpoint_minutes} --scheme {PLAN.scheme} --code {params.code} --settings {params.settings:q} > {log} 2>&1"
+        STEP
 
 
 rule export_trunk:
     input:
-        lambda wc: [] if PLAN.final(wc.trunk) else PLAN.weight_files(wc.trunk.split("-seed")[0]),
         weights=lambda wc: PLAN.final(wc.trunk) or [],
+        start=lambda wc: [] if PLAN.final(wc.trunk) else PLAN.weight_files(wc.trunk.split("-seed")[0]),
     output:
-        P.trunk("{trunk}"),
+        out=P.trunk("{trunk}"),
     log:
         f"{LOGS}/export/{{trunk}}.log",
     params:
-        settings=lambda wc: PLAN.params("export_trunk", trunk=wc.trunk),
-        code=PLAN.code("export_trunk"),
+        job=job(
+            "cmcgns.training.export.export_trunk",
+            lambda wc: PLAN.slice("export_trunk", trunk=wc.trunk),
+        ),
     shell:
-        "cmcgns export-trunk --weights '{input.weights}' --out {output} --settings {params.settings:q} > {log} 2>&1"
+        STEP

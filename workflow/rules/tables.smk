@@ -1,50 +1,55 @@
 # Metrics of all runs -> the paper's tables and the report.
 
-for table_name in PLAN.tables():
+for table in PLAN.tables():
 
     rule:
         name:
-            f"table_{table_name}"
+            f"table_{table}"
         input:
-            PLAN.table_inputs(table_name),
-            "src/cmcgns/reporting/paper_tables.csv",
+            **{name: ancient(files) for name, files in PLAN.table_inputs(table).items()},
         output:
-            PLAN.table_files(table_name),
+            **PLAN.table_files(table),
         log:
-            f"{LOGS}/tables/{table_name}.log",
+            f"{LOGS}/tables/{table}.log",
         params:
-            name=table_name,
-            settings=PLAN.params("table", name=table_name),
-            code=PLAN.code(PLAN.table_code(table_name)),
+            job=job(
+                TABLE_STEPS[table],
+                lambda wc, table=table: PLAN.slice("table", name=table),
+                also=lambda wc: ["reporting/paper_tables.csv"],
+            ),
         shell:
-            "cmcgns table {params.name} --profile {S.profile} --settings {params.settings:q} > {log} 2>&1"
+            STEP
 
 
 rule summary:
     input:
-        P.audit,
-        PLAN.slice("summary")["tables"],
+        tables=ancient(PLAN.summary_inputs()),
+        audit=P.audit,
     output:
-        P.summary,
+        out=P.summary,
     log:
         f"{LOGS}/tables/metrics.log",
     params:
-        settings=PLAN.params("summary"),
-        code=PLAN.code("summary"),
+        job=job("cmcgns.reporting.summary.write_summary", lambda wc: {}),
     shell:
-        "cmcgns summary --profile {S.profile} --settings {params.settings:q} > {log} 2>&1"
+        STEP
 
 
 rule report:
     input:
-        PLAN.report_inputs(),
-        [f"src/cmcgns/reporting/templates/report.{ending}" for ending in ("html.j2", "css", "js")],
+        **{name: ancient(files) for name, files in PLAN.report_inputs().items()},
     output:
-        P.report,
+        out=P.report,
     log:
         f"{LOGS}/report.log",
     params:
-        settings=PLAN.params("report"),
-        code=PLAN.code("report"),
+        job=job(
+            "cmcgns.reporting.page.write_page",
+            lambda wc: PLAN.slice("report"),
+            also=lambda wc: [
+                "reporting/paper_tables.csv",
+                *(f"reporting/templates/report.{ending}" for ending in ("html.j2", "css", "js")),
+            ],
+        ),
     shell:
-        "cmcgns report --profile {S.profile} --settings {params.settings:q} > {log} 2>&1"
+        STEP

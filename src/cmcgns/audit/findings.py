@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cmcgns.files import write_json
+from cmcgns.files import hashed, write_json
 
 SEVERITIES = ("critical", "warning", "info")
 EXAMPLES = 20  # hashed ids that a finding shows
@@ -76,14 +74,14 @@ class Fact:
 
 
 def hash_examples(ids: Iterable[str], key: str) -> tuple[str, ...]:
-    """The first 20 of the sorted distinct ids as 16 hex digits each, as `evaluation.cell.hashed` writes them.
+    """The first 20 of the sorted distinct ids as `hashed` writes them.
 
     Args:
         key: the sha256 of the index table, or of the label file where there is no index: without the data the
             hashes cannot be tried out.
     """
     first = sorted(set(map(str, ids)))[:EXAMPLES]
-    return tuple(hmac.new(key.encode(), name.encode(), hashlib.sha256).hexdigest()[:16] for name in first)
+    return tuple(hashed(name, key) for name in first)
 
 
 def to_document(findings: Sequence[Finding], facts: Sequence[Fact] = ()) -> dict[str, Any]:

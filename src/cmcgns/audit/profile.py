@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -20,36 +19,46 @@ from cmcgns.splits.schemes import SCHEMES
 
 
 def audit_profile(
-    files: Mapping[str, Mapping[str, Any]],
     *,
     scheme: str,
+    sources: Sequence[str],
+    seeds: Sequence[int],
     siim_subset_of: str,
     near_duplicates: bool,
+    index: Sequence[Path],
+    unmatched: Sequence[Path],
+    store: Sequence[Path],
+    store_table: Sequence[Path],
+    split: Sequence[Path],
+    ranks: Sequence[Path] = (),
     out: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Finding], list[Fact]]:
     """Check what the runs of a profile will read; the other schemes are drawn here and checked beside it.
 
     Args:
-        files: source -> `index, unmatched, split, store, store_table` and `ranks`, {seed: file} of the profile's scheme.
         scheme: the profile's.
         near_duplicates: compare the pixels, too (A13).
+        index, unmatched, store, store_table, split: one a source, in the order of `sources`; the splits of `scheme`.
+        ranks: subsets under `scheme`; of every source but mimic_cxr, one a seed.
         out: `audit.json`; its findings name their scheme, those of the label files none.
         progress: see `find_duplicates`.
 
     Returns:
         Findings and facts, as written.
     """
-    indexes = {name: read_parquet(f["index"]) for name, f in files.items()}
+    indexes = dict(zip(sources, map(read_parquet, index), strict=True))
     # the key that hides ids elsewhere in the results, so that an example here can be found there
-    keys = {name: sha256_file(f["index"]) for name, f in files.items()}
-    stores = {name: ImageStore(Path(f["store"]), Path(f["store_table"])) for name, f in files.items()}
+    keys = dict(zip(sources, map(sha256_file, index), strict=True))
+    stores = {name: ImageStore(*files) for name, *files in zip(sources, store, store_table, strict=True)}
+    own = dict(zip(sources, split, strict=True))
+    subset_keys = [(name, seed) for name in sources if name != "mimic_cxr" for seed in seeds]
+    subsets = dict(zip(subset_keys, ranks, strict=True))
     pairs = find_duplicates(stores, progress=progress) if near_duplicates else None
     findings: list[Finding] = []
     facts: list[Fact] = []
     resolved = {name: checks.groups_known(index) for name, index in indexes.items()}
-    for name, f in files.items():
-        rest = read_parquet(f["unmatched"])
+    for name, rest in zip(sources, map(read_parquet, unmatched), strict=True):
         faults, known = checks.unmatched_files(rest, len(indexes[name]), source=name, key=keys[name])
         findings += faults
         facts += [*known, *unknown_groups(name, indexes[name], resolved.get("rsna", False))]
@@ -59,20 +68,20 @@ def audit_profile(
         )
     for which in (scheme, *(other for other in SCHEMES if other != scheme)):
         splits: dict[str, pd.DataFrame] = {}
-        for name, f in files.items():
+        for name in sources:
             usable = indexes[name][indexes[name]["image_id"].isin(set(stores[name].ids))]
             if which == scheme:
-                split = read_parquet(f["split"])
-                ranks = {seed: read_parquet(file) for seed, file in f["ranks"].items()}
+                drawn = read_parquet(own[name])
+                ranked = {seed: read_parquet(file) for (of, seed), file in subsets.items() if of == name}
                 faults, known = check_split(
-                    name, usable, split, which, keys[name], ranks=ranks, siim_subset_of=siim_subset_of
+                    name, usable, drawn, which, keys[name], ranks=ranked, siim_subset_of=siim_subset_of
                 )
             else:
-                split, faults, known = check_scheme(name, usable, which, keys[name])
+                drawn, faults, known = check_scheme(name, usable, which, keys[name])
             findings += faults
             facts += known
-            if split is not None:
-                splits[name] = split
+            if drawn is not None:
+                splits[name] = drawn
         called = {
             name: checks.identities(name, indexes[name], resolved.get("rsna", False)) for name in splits
         }
@@ -82,5 +91,5 @@ def audit_profile(
         ):
             findings += faults
             facts += known
-    write_json(out, {"scheme": scheme, "sources": sorted(files), **to_document(findings, facts)})
+    write_json(out, {"scheme": scheme, "sources": sorted(sources), **to_document(findings, facts)})
     return findings, facts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,26 +18,28 @@ STILL = 0.9  # a schedule that ends above this share of its highest rate has not
 
 
 def audit_runs(
-    folder: Callable[[str, str, int, int], str],
     *,
-    groups: Iterable[tuple[str, str, int]],
+    groups: Sequence[Sequence[str | int]],
     seeds: Sequence[int],
     heads: Mapping[str, Mapping[str, Any]],
-    phases: Iterable[Mapping[str, Any]],
+    phases: Sequence[Mapping[str, Any]],
+    metrics: Sequence[Path] = (),
+    history: Sequence[Path] = (),
     out: Path,
 ) -> tuple[list[Finding], list[Fact]]:
     """Check the runs of a profile and write `runs.json`.
 
     Args:
-        folder: (arm, pair, fraction, seed) -> where a run lies.
         groups: (arm, pair, fraction) of the runs; each has all `seeds`.
         heads: `<pair>-<fraction>` -> `lr, schedule, max_epochs` as set.
-        phases: of every pre-training phase `arm, phase, folder, lr, schedule`.
+        phases: of every pre-training phase `arm, phase, lr, schedule`.
+        metrics: `metrics.json` of the runs: all seeds of the first group, then of the next.
+        history: `history.csv` of each of `phases`.
     """
     findings: list[Finding] = []
     runs = []
-    for (arm, pair, fraction), seed in product(groups, seeds):
-        document = read_json(Path(folder(arm, pair, fraction, seed)) / "metrics.json")
+    for ((arm, pair, fraction), seed), file in zip(product(groups, seeds), metrics, strict=True):
+        document = read_json(file)
         runs.append({"arm": arm, "pair": pair, "fraction": fraction, "primary": document["primary"]})
         rates, head = [row["lr"] for row in document["history"]], heads[f"{pair}-{fraction}"]
         # stopped early, a cosine has every right to be high still
@@ -45,8 +47,8 @@ def audit_runs(
         name = f"{arm}, {pair}, {fraction} %, seed {seed}"
         findings += dead_schedule(rates, head["lr"], schedule, name, pair.partition("-")[2])
     findings += duplicate_runs(runs)
-    for phase in phases:
-        rates = pd.read_csv(Path(phase["folder"]) / "history.csv")["lr"].tolist()
+    for phase, file in zip(phases, history, strict=True):
+        rates = pd.read_csv(file)["lr"].tolist()
         name = f"{phase['arm']}, {phase['phase']}"
         findings += dead_schedule(rates, phase["lr"], phase["schedule"], name, "mimic_cxr")
     facts = [Fact("A14-duplicate-runs", "", "", f"{len(runs)} runs were compared")]

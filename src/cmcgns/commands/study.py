@@ -1,26 +1,22 @@
-"""A whole study: run it, look at it, follow its numbers; and the steps that write its tables and pages."""
+"""A whole study: run it, look at it, follow its numbers; and the one way to run a step of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from cmcgns.commands.common import Json, Profile, SettingsText, example, say, say_json, settings_of
-from cmcgns.pipeline.paths import Paths
+from cmcgns.commands.common import Json, Profile, example, say, say_json
+from cmcgns.errors import InputError
 from cmcgns.progress import progress
 
 app = typer.Typer()
 
-TABLE_NAMES = (
-    *("1", "2", "3", "4", "sensitivity", "retrieval", "zero_shot", "grounding"),
-    *("leakage", "compute", "comparisons", "ranks", "claims"),
-)
-
 
 @app.command(epilog=example("reproduce --profile demo --cores 2"))
 def reproduce(
+    files: Annotated[list[str] | None, typer.Argument(help="Make these files only.")] = None,
     profile: Profile = "demo",
     raw: Annotated[Path | None, typer.Option(help="Where the downloads are.")] = None,
     cores: Annotated[int | None, typer.Option(help="All, if not given.")] = None,
@@ -29,7 +25,7 @@ def reproduce(
     """Run everything of a profile that is not done yet, and print the tables."""
     from cmcgns.pipeline.reproduce import reproduce as run_all
 
-    raise typer.Exit(run_all(profile, raw=raw, cores=cores, dry_run=dry_run))
+    raise typer.Exit(run_all(profile, files=files or [], raw=raw, cores=cores, dry_run=dry_run))
 
 
 @app.command(epilog=example("plan --profile paper"))
@@ -45,11 +41,10 @@ def plan(profile: Profile = "demo", json_output: Json = False) -> None:
 @app.command(epilog=example("status --profile demo"))
 def status(profile: Profile = "demo", json_output: Json = False) -> None:
     """Say what is done, running, failed and waiting, and for how long; status 1 if a job has failed."""
-    from cmcgns.pipeline.plan import Plan
     from cmcgns.pipeline.status import status as examine
     from cmcgns.pipeline.status import status_text
 
-    document = examine(Plan.load(profile))
+    document = examine(profile)
     say_json(document) if json_output else say(status_text(document))
     if document["failed"]:
         raise typer.Exit(1)
@@ -88,49 +83,44 @@ def compare(
 @app.command(epilog=example("verify --profile demo"))
 def verify(profile: Profile = "demo", json_output: Json = False) -> None:
     """Hash every output of a profile anew and hold it against the ledger; status 1 if one is not what a run wrote."""
-    from cmcgns.pipeline.ledger import read
-    from cmcgns.pipeline.ledger import verify as check
+    from cmcgns.pipeline.history import read
+    from cmcgns.pipeline.history import verify as check
 
     with progress("outputs") as tick:
         found = check(profile, progress=tick)
     if json_output:
-        say_json({"outputs": len(read(profile)), **found})
+        say_json({"jobs": len(read(profile)), **found})
     else:
         for what, files in found.items():
             for file in files:
                 say(f"{what}: {file}")
         counts = ", ".join(f"{len(files)} {what}" for what, files in found.items())
-        say(f"{len(read(profile))} outputs: {counts}")
+        say(f"{len(read(profile))} jobs: {counts}")
     if found["changed"] or found["missing"] or found["foreign"]:
         raise typer.Exit(1)
 
 
-@app.command(epilog=example("table 1 --profile demo"))
-def table(
-    name: Annotated[Literal[TABLE_NAMES], typer.Argument(help="One of the paper's tables, or one of ours.")],
+@app.command(epilog=example("step job.json"))
+def step(
+    job: Annotated[str, typer.Argument(help="A JSON document, or a file that holds one.")] = "",
+    show: Annotated[str, typer.Option(help="Print the document of the job that makes this file.")] = "",
     profile: Profile = "demo",
-    settings: SettingsText = None,
 ) -> None:
-    """Collect finished runs into a table."""
-    from cmcgns.reporting.collect import write
+    """Run one step: the function, the files and the settings that a document names. The rules of the job graph call this."""
+    from cmcgns.pipeline.record import run
 
-    write(name, Paths(profile), settings_of(settings, profile, "table", name=name))
+    if show:
+        from cmcgns.pipeline.graph import document_of
 
-
-@app.command(epilog=example("summary --profile demo"))
-def summary(profile: Profile = "demo", settings: SettingsText = None) -> None:
-    """Write the numbers of all tables as one JSON document, for `dvc metrics`."""
-    from cmcgns.reporting.summary import write_summary
-
-    paths = Paths(profile)
-    tables = settings_of(settings, profile, "summary")["tables"]
-    write_summary([Path(table) for table in tables], Path(paths.audit), Path(paths.summary))
-    say(paths.summary)
+        say(document_of(profile, show))
+    elif job:
+        run(job if job.lstrip().startswith("{") else _text_of(Path(job)))
+    else:
+        raise InputError("there is no job to run", expected="a JSON document, a file, or --show FILE")
 
 
-@app.command(epilog=example("report --profile demo"))
-def report(profile: Profile = "demo", settings: SettingsText = None) -> None:
-    """Write the report page."""
-    from cmcgns.reporting.page import write_page
-
-    write_page(Paths(profile), **settings_of(settings, profile, "report"))
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", file=path) from None

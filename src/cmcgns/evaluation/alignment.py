@@ -63,39 +63,40 @@ class Result(NamedTuple):
     reason: str = ""
 
 
-def run(
+def align(
     *,
     kind: str,
     arm: str,
     objective: str,
     weights: Path,
-    files: dict[str, Path],
     settings: dict[str, Any],
     seeds: list[int],
-    out: Path,
-    tick: Tick | None = None,
+    metrics: Path,
+    progress: Tick | None = None,
+    **files: Path,
 ) -> dict[str, Any]:
-    """Evaluate the weights of a pre-training and write `metrics.json` into `out`.
+    """Evaluate the weights of a pre-training and write its metrics.
 
     Args:
         kind: a key of `KINDS`.
         arm: the name to show; `objective` is its class (`build_objective`).
         weights: of the last phase.
-        files: `store, store_table, index, split` of MIMIC-CXR (`zero_shot`: of CheXpert) and `tokens`; for `grounding`
-            `truth`, the folder of a synthetic world's truth, or `raw`, the folder of downloads that may hold MS-CXR.
         settings: `encoders, objective, seed` as the pre-training had them, `size, resize, max_tokens, batch_size,
             threads`; for `retrieval` `gallery`, for `zero_shot` `split_seed`.
-        tick: is told (done, total) pairs; grounding has several passes over all of them.
+        progress: is told (done, total) pairs; grounding has several passes over all of them.
+        files: `store, store_table, index, split` of MIMIC-CXR (`zero_shot`: of CheXpert), `tokens, tokenizer,
+            tokenizer_config`; for `grounding` the tables `findings, sentences, images` of a synthetic world's truth, or
+            `raw`, the folder of downloads that may hold MS-CXR.
 
     Raises:
         InputError: the method has no text, or the weights are of another model.
     """
     prepare(settings)
-    model = Model.load(objective, weights, files["tokens"], settings, tick)
+    model = Model.load(objective, weights, files, settings, progress)
     result = KINDS[kind](model, files, settings, seeds)
     document = {"kind": kind, "arm": arm} | result._asdict()
-    write_json(out / "metrics.json", document)
-    return document
+    write_json(metrics, document)
+    return {"n": result.n, "reason": result.reason}
 
 
 class Model(NamedTuple):
@@ -103,6 +104,7 @@ class Model(NamedTuple):
 
     objective: Objective
     tokens: Path
+    tokenizer: Path
     size: int
     resize: str
     max_tokens: int
@@ -111,29 +113,33 @@ class Model(NamedTuple):
 
     @classmethod
     def load(
-        cls, kind: str, weights: Path, tokens: Path, settings: dict[str, Any], tick: Tick | None = None
+        cls,
+        kind: str,
+        weights: Path,
+        files: dict[str, Path],
+        settings: dict[str, Any],
+        tick: Tick | None = None,
     ) -> Model:
-        """Build the objective and load all of its weights; the tokenizer lies beside `tokens`."""
+        """Build the objective and load all of its weights."""
         encoders = settings["encoders"]
         objective = build_objective(
             kind,
             encoders | {"image": encoders["image"] | {"weights": "random"}},  # the next line fills it
             settings["objective"],
             seed=settings["seed"],
-            vocab_size=read_meta(tokens)["vocab_size"],
+            vocab_size=read_meta(files["tokens"])["vocab_size"],
             size=settings["size"],
         )
         if objective.text == "none":
             raise InputError(f"{kind} has no text encoder", expected="a method that reads reports")
         load_weights(objective, weights)
         objective.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-        return cls(
-            objective, tokens, *(settings[k] for k in ("size", "resize", "max_tokens", "batch_size")), tick
-        )
+        chosen = (settings[k] for k in ("size", "resize", "max_tokens", "batch_size"))
+        return cls(objective, files["tokens"], files["tokenizer"], *chosen, tick)
 
     def encode(self, sentences: Sequence[str]) -> list[Text]:
         """Each sentence as a text of its own."""
-        tokenizer = load_tokenizer(str(self.tokens.parent))
+        tokenizer = load_tokenizer(str(self.tokenizer.parent))
         return list(zip(*encode([[s] for s in sentences], tokenizer, self.max_tokens), strict=True))
 
     def batches(self, pixels: np.ndarray, texts: list[Text]) -> Iterator[Batch]:
@@ -306,8 +312,8 @@ def select_phrases(files: dict[str, Path], model: Model) -> tuple[pd.DataFrame, 
 
     Of the synthetic world only held-out images; of MS-CXR all. No row where nobody has drawn boxes.
     """
-    phrases = load_phrases(files.get("truth"), files.get("raw"))
-    parts = ("test", "valid") if files.get("truth") else ("test", "valid", "train")
+    phrases = load_phrases(files)
+    parts = ("test", "valid") if "sentences" in files else ("test", "valid", "train")
     images = split_images(files, parts)[["image_id", "group_id", "split"]]
     phrases = phrases.merge(images, on="image_id").reset_index(drop=True)
     store = ImageStore(files["store"], files["store_table"])

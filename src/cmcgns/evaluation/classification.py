@@ -12,35 +12,44 @@ import torch
 from cmcgns.evaluation.cell import load_images, positions, prepare, write_run
 from cmcgns.evaluation.encode import crop
 from cmcgns.evaluation.features import cached_features, live_features
-from cmcgns.evaluation.fit import Callback
+from cmcgns.evaluation.fit import by_epoch
 from cmcgns.evaluation.metrics import accuracy, auroc_metrics, bootstrap_interval, macro_auroc, weighted_mean
 from cmcgns.evaluation.probe import fit_probe, predict_probe
 from cmcgns.evaluation.targets import targets
 from cmcgns.images import transforms
 from cmcgns.models.image import build_trunk
+from cmcgns.progress import Tick
 
 
-def run_cell(
+def finetune(
     *,
     source: str,
     fraction: int,
     seed: int,
-    files: dict[str, Path],
-    settings: dict[str, Any],
-    out: Path,
-    callback: Callback | None = None,
+    head: dict[str, Any],
+    trunk: Path | None = None,
+    features: Path | None = None,
+    progress: Tick | None = None,
+    **run: Any,
 ) -> dict[str, Any]:
-    """Train and test one probe; write `predictions.parquet` and `metrics.json` into `out`."""
-    device = prepare(settings)
-    images, store = load_images(files, "classification", fraction)
+    """Train and test one probe; write its predictions of the test images and its metrics.
+
+    Args:
+        head: settings.
+        trunk, features: the frozen encoder, or what it said of stored views (`head["views"]` above 0).
+        run: see `cell`.
+        progress: called with (epochs done, epochs at most).
+    """
+    device = prepare(run)
+    images, pictures = load_images(run, "classification", fraction)
     task, names, target = targets(source, images)
-    head_settings = dict(settings["head"])
-    views, augmentation = head_settings.pop("views"), head_settings.pop("augmentation")
+    head = dict(head)
+    views, augmentation = head.pop("views"), head.pop("augmentation")
     rows = images["row"].to_numpy()
     if views:
-        features = cached_features(np.load(files["features"], mmap_mode="r")[rows], device=device)
+        encoded = cached_features(np.load(features, mmap_mode="r")[rows], device=device)
     else:
-        pixels, size = store.work_array(settings["size"], settings["resize"]), settings["size"]
+        pixels, size = pictures.work_array(run["size"], run["resize"]), run["size"]
 
         def load(chosen: np.ndarray, epoch: int | None, generator: torch.Generator | None) -> torch.Tensor:
             batch = torch.from_numpy(np.ascontiguousarray(pixels[rows[chosen]])).to(device)
@@ -51,10 +60,11 @@ def run_cell(
                 else transforms.center_crop(batch, size)
             )
 
-        trunk = build_trunk(settings["arch"], str(files["trunk"]))
-        features = live_features(trunk, load, device=device, precision=settings["precision"])
-    head, history = fit_probe(
-        features,
+        encoded = live_features(
+            build_trunk(run["arch"], str(trunk)), load, device=device, precision=run["precision"]
+        )
+    probe, history = fit_probe(
+        encoded,
         target,
         positions(images, "train"),
         positions(images, "valid"),
@@ -62,15 +72,15 @@ def run_cell(
         classes=len(names),
         seed=seed,
         device=device,
-        callback=callback,
-        **head_settings,
+        callback=by_epoch(progress, head["max_epochs"]),
+        **head,
     )
     test = positions(images, "test")
-    probability = predict_probe(head, features, test, task=task, device=device)
-    metrics = measure(
-        task, names, probability, target[test], images["group_id"].iloc[test], settings["bootstrap"]
+    probability = predict_probe(probe, encoded, test, task=task, device=device)
+    measured = measure(
+        task, names, probability, target[test], images["group_id"].iloc[test], run["bootstrap"]
     )
-    return write_run(out, images, _columns(task, names, probability, target[test]), metrics, history, files)
+    return write_run(run, images, _columns(task, names, probability, target[test]), measured, history)
 
 
 def measure(

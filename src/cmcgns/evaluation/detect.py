@@ -13,7 +13,7 @@ from torchvision.ops import nms
 from cmcgns.errors import InputError
 from cmcgns.evaluation.average_precision import Detections, mean_average_precision
 from cmcgns.evaluation.features import Images, autocast, frozen_maps
-from cmcgns.evaluation.fit import Callback, batches_of, fit
+from cmcgns.evaluation.fit import batches_of, fit
 from cmcgns.losses.yolo import yolo_loss
 from cmcgns.models.seeding import seeded
 from cmcgns.models.yolo import LAYERS, YoloHead, anchors, decode
@@ -29,14 +29,7 @@ def fit_detector(
     valid: Sequence[int] | np.ndarray,
     *,
     width: float = 1.0,
-    lr: float = 5e-4,
-    weight_decay: float = 1e-6,
-    betas: tuple[float, float] = (0.9, 0.999),
     batch_size: int = 16,
-    max_epochs: int = 50,
-    patience: int = 10,
-    validate_every: int = 1,
-    schedule: str = "cosine",
     min_score: float = 0.001,
     nms_iou: float = 0.5,
     max_detections: int = 100,
@@ -44,7 +37,7 @@ def fit_detector(
     cache_bytes: int = 0,
     device: str | torch.device = "cpu",
     precision: str = "32-true",
-    callback: Callback | None = None,
+    **training: Any,
 ) -> tuple[YoloHead, list[dict[str, Any]]]:
     """Train a head; the epoch with the highest validation mAP wins.
 
@@ -57,6 +50,7 @@ def fit_detector(
         train, valid: indices into `images` and `boxes`.
         width: multiplies the head's channels; 1 = YOLOv3's.
         cache_bytes: memory for the trunk's maps of images, which are computed anew each epoch beyond it.
+        training: see `fit`.
 
     Returns:
         The head, in eval mode with its best weights, and the history of `fit`.
@@ -88,26 +82,9 @@ def fit_detector(
         return {"valid_loss": sum(losses) / len(valid), "valid_map": score}
 
     measurable = any(len(boxes[i]) for i in valid)
-    _, history = fit(
-        head,
-        batch_loss,
-        train,
-        validate,
-        monitor="valid_map" if measurable else "valid_loss",
-        mode="max" if measurable else "min",
-        lr=lr,
-        weight_decay=weight_decay,
-        betas=betas,
-        batch_size=batch_size,
-        max_epochs=max_epochs,
-        patience=patience,
-        validate_every=validate_every,
-        schedule=schedule,
-        seed=seed,
-        device=device,
-        precision=precision,
-        callback=callback,
-    )
+    training |= {"monitor": "valid_map", "mode": "max"} if measurable else {"monitor": "valid_loss"}
+    training |= {"batch_size": batch_size, "seed": seed, "device": device, "precision": precision}
+    history = fit(head, batch_loss, train, validate, **training)
     return head, history
 
 

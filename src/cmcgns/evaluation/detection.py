@@ -13,11 +13,12 @@ from cmcgns.errors import InputError
 from cmcgns.evaluation.cell import load_images, positions, prepare, write_run
 from cmcgns.evaluation.detect import fit_detector, predict_detections
 from cmcgns.evaluation.features import CACHE_BYTES
-from cmcgns.evaluation.fit import Callback
+from cmcgns.evaluation.fit import by_epoch
 from cmcgns.evaluation.metrics import detection_metrics
 from cmcgns.images.store import ImageStore
 from cmcgns.images.transforms import to_network
 from cmcgns.models.image import build_trunk
+from cmcgns.progress import Tick
 
 
 def relative_boxes(images: pd.DataFrame, store: ImageStore) -> list[np.ndarray]:
@@ -37,29 +38,29 @@ def relative_boxes(images: pd.DataFrame, store: ImageStore) -> list[np.ndarray]:
     return boxes
 
 
-def run_cell(
-    *,
-    source: str,
-    fraction: int,
-    seed: int,
-    files: dict[str, Path],
-    settings: dict[str, Any],
-    out: Path,
-    callback: Callback | None = None,
+def finetune(
+    *, fraction: int, seed: int, head: dict[str, Any], trunk: Path, progress: Tick | None = None, **run: Any
 ) -> dict[str, Any]:
-    """Train and test one detector; write `predictions.parquet` and `metrics.json` into `out`."""
-    device = prepare(settings)
-    images, store = load_images(files, "detection", fraction)
-    boxes = relative_boxes(images, store)
-    pixels = store.content(images["row"].to_numpy(), settings["size"])
-    trunk = build_trunk(settings["arch"], str(files["trunk"]))
+    """Train and test one detector; write its predictions of the test images and its metrics.
+
+    Args:
+        head: settings.
+        trunk: the frozen encoder.
+        run: see `cell`.
+        progress: called with (epochs done, epochs at most).
+    """
+    device = prepare(run)
+    images, pictures = load_images(run, "detection", fraction)
+    boxes = relative_boxes(images, pictures)
+    pixels = pictures.content(images["row"].to_numpy(), run["size"])
+    encoder = build_trunk(run["arch"], str(trunk))
 
     def load(chosen: np.ndarray) -> torch.Tensor:
         return to_network(torch.from_numpy(pixels[chosen]))
 
-    shared = {"device": device, "precision": settings["precision"]}
-    head, history = fit_detector(
-        trunk,
+    shared = {"device": device, "precision": run["precision"]}
+    detector, history = fit_detector(
+        encoder,
         load,
         boxes,
         positions(images, "train"),
@@ -67,23 +68,23 @@ def run_cell(
         seed=seed,
         cache_bytes=CACHE_BYTES,
         **shared,
-        callback=callback,
-        **settings["head"],
+        callback=by_epoch(progress, head["max_epochs"]),
+        **head,
     )
     test = positions(images, "test")
-    after = {key: settings["head"][key] for key in ("min_score", "nms_iou", "max_detections")}
-    found = predict_detections(trunk, head, load, test, **shared, **after)
+    after = {key: head[key] for key in ("min_score", "nms_iou", "max_detections")}
+    found = predict_detections(encoder, detector, load, test, **shared, **after)
     truth = [boxes[i] for i in test]
     values = detection_metrics(found, truth)
-    metrics = {
+    measured = {
         "metric": "mAP",
         "primary": values["map"],
         "further": {"mAP official_filter": values["map_official_filter"]},
         "images_official_filter": values["images_official_filter"],
     }
-    predictions = {
+    predicted = {
         "boxes": [d["boxes"].tolist() for d in found],
         "scores": [d["scores"].tolist() for d in found],
         "target_boxes": [box.tolist() for box in truth],
     }
-    return write_run(out, images, predictions, metrics, history, files)
+    return write_run(run, images, predicted, measured, history)

@@ -17,6 +17,11 @@ from cmcgns.randomness import torch_generator
 Callback = Callable[[int, dict[str, Any]], None]  # epoch, its row of the history
 
 
+def by_epoch(progress: Callable[[int, int], None] | None, max_epochs: int) -> Callback | None:
+    """A callback that tells (epochs done, epochs at most)."""
+    return progress and (lambda epoch, _: progress(epoch + 1, max_epochs))
+
+
 def fit(
     head: nn.Module,
     batch_loss: Callable[[np.ndarray, int, torch.Generator], Tensor],
@@ -25,19 +30,18 @@ def fit(
     *,
     monitor: str,
     mode: str = "min",
-    lr: float,
-    weight_decay: float,
-    betas: tuple[float, float] = (0.9, 0.999),
+    lr: float = 5e-4,
+    weight_decay: float = 1e-6,
     batch_size: int,
-    max_epochs: int,
-    patience: int,
+    max_epochs: int = 50,
+    patience: int = 10,
     validate_every: int = 1,
     schedule: str = "cosine",
-    seed: int,
+    seed: int = 0,
     device: str | torch.device = "cpu",
     precision: str = "32-true",
     callback: Callback | None = None,
-) -> tuple[int, list[dict[str, Any]]]:
+) -> list[dict[str, Any]]:
     """Train `head` with AdamW until the monitored score has not improved for `patience` epochs.
 
     The best weights are kept in memory; at the end `head` holds them and is in eval mode.
@@ -52,7 +56,7 @@ def fit(
         callback: gets every row of the history when its epoch has ended.
 
     Returns:
-        The best epoch, and the history: a row an epoch with `epoch`, `lr`, `train_loss`, the scores and `best`.
+        The history: a row an epoch with `epoch`, `lr`, `train_loss`, the scores and `best`.
 
     Raises:
         InputError: no training image, or a loss or score that is not finite.
@@ -61,7 +65,7 @@ def fit(
     if not len(train):
         raise InputError("no training image", remedy="use a larger fraction of the training set")
     head.to(device)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=lr, weight_decay=weight_decay, betas=betas)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=lr, weight_decay=weight_decay)
     best_epoch, best_score, best_state = 0, math.inf, {}
     history: list[dict[str, Any]] = []
     for epoch in range(max_epochs):
@@ -92,7 +96,7 @@ def fit(
             break
     head.load_state_dict(best_state)
     history[best_epoch]["best"] = True
-    return best_epoch, history
+    return history
 
 
 def batches_of(indices: Sequence[int] | np.ndarray, size: int) -> Iterator[np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -26,23 +27,23 @@ _WORDS = {
 _DENIALS = {"no", "not", "without", "resolved", "clear", "free", "absence", "negative", "evaluate", "rule"}
 
 
-def synthetic_phrases(truth: Path) -> pd.DataFrame:
+def synthetic_phrases(findings: Path, sentences: Path, images: Path) -> pd.DataFrame:
     """The synthetic world's findings that a sentence states, alone and without doubt; one row a finding and image.
 
     Args:
-        truth: the folder of `findings.parquet`, `sentences.parquet` and `images.parquet`.
+        findings, sentences, images: the tables of a synthetic world's truth.
 
     Returns:
         `COLUMNS`; of several sentences the first; `boxes` are all places of the finding (both lungs, say).
     """
-    said = read_parquet(truth / "sentences.parquet")
+    said = read_parquet(sentences)
     alone = said.groupby(["source", "study_id", "order"])["label"].transform("size") == 1
     said = said[(said["source"] == "mimic_cxr") & (said["state"] == "positive") & alone]
     said = said[said["findings"].map(len) == 1].sort_values("order")
     said = said.assign(finding=said["findings"].map(lambda numbers: int(numbers[0])))
     said = said.drop_duplicates(["study_id", "finding"])
-    study = read_parquet(truth / "images.parquet", columns=["source", "image_id", "study_id"])
-    found = read_parquet(truth / "findings.parquet").dropna(subset=["x1"])
+    study = read_parquet(images, columns=["source", "image_id", "study_id"])
+    found = read_parquet(findings).dropna(subset=["x1"])
     found = found[found["source"] == "mimic_cxr"].merge(study, on=["source", "image_id"])
     found["boxes"] = found[["x1", "y1", "x2", "y2"]].to_numpy().tolist()
     boxes = found.groupby(["image_id", "study_id", "finding", "label"], sort=False)["boxes"].agg(list)
@@ -50,11 +51,11 @@ def synthetic_phrases(truth: Path) -> pd.DataFrame:
     return _tidy(phrases.rename(columns={"sentence": "phrase"}))
 
 
-def load_phrases(truth: Path | None, raw: Path | None) -> pd.DataFrame:
-    """Phrases with boxes of the synthetic world where `truth` is given, else of MS-CXR where it lies in `raw`, else none."""
-    if truth is not None:
-        return synthetic_phrases(truth)
-    root = ms_cxr.find(raw) if raw is not None else None
+def load_phrases(files: Mapping[str, Path]) -> pd.DataFrame:
+    """Phrases with boxes of the synthetic world whose `sentences` are given, else of MS-CXR where it lies in `raw`, else none."""
+    if "sentences" in files:
+        return synthetic_phrases(files["findings"], files["sentences"], files["images"])
+    root = ms_cxr.find(files["raw"]) if "raw" in files else None
     return pd.DataFrame(columns=COLUMNS) if root is None else _tidy(ms_cxr.read(root))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cmcgns.errors import InputError
 from cmcgns.evaluation.features import Features, cached_features
-from cmcgns.evaluation.fit import Callback, batches_of, fit
+from cmcgns.evaluation.fit import batches_of, fit
 from cmcgns.models.seeding import seeded
 
 TASKS = ("multilabel", "multiclass", "binary")
@@ -26,17 +26,10 @@ def fit_probe(
     *,
     task: str,
     classes: int | None = None,
-    lr: float = 5e-4,
-    weight_decay: float = 1e-6,
-    betas: tuple[float, float] = (0.9, 0.999),
     batch_size: int = 48,
-    max_epochs: int = 100,
-    patience: int = 10,
-    validate_every: int = 1,
-    schedule: str = "cosine",
     seed: int = 0,
     device: str | torch.device = "cpu",
-    callback: Callback | None = None,
+    **training: Any,
 ) -> tuple[nn.Linear, list[dict[str, Any]]]:
     """Train a linear layer; the epoch with the lowest validation loss wins.
 
@@ -46,6 +39,7 @@ def fit_probe(
             (images,) class numbers.
         train, valid: indices into `features` and `targets`.
         classes: number of classes of a multiclass task; by default the largest number in `targets` + 1.
+        training: see `fit`.
 
     Returns:
         The layer, in eval mode with its best weights, and the history of `fit`.
@@ -70,24 +64,8 @@ def fit_probe(
     def validate() -> dict[str, float | None]:
         return {"valid_loss": float(loss_of(head(valid_features), target[valid]))}
 
-    _, history = fit(
-        head,
-        batch_loss,
-        train,
-        validate,
-        monitor="valid_loss",
-        lr=lr,
-        weight_decay=weight_decay,
-        betas=betas,
-        batch_size=batch_size,
-        max_epochs=max_epochs,
-        patience=patience,
-        validate_every=validate_every,
-        schedule=schedule,
-        seed=seed,
-        device=device,
-        callback=callback,
-    )
+    training |= {"monitor": "valid_loss", "batch_size": batch_size, "seed": seed, "device": device}
+    history = fit(head, batch_loss, train, validate, **training)
     return head, history
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cmcgns.errors import InputError
 from cmcgns.evaluation.features import Images, autocast, encode, frozen_maps
-from cmcgns.evaluation.fit import Callback, batches_of, fit
+from cmcgns.evaluation.fit import batches_of, fit
 from cmcgns.losses.segmentation import segmentation_loss
 from cmcgns.models.seeding import seeded
 from cmcgns.models.unet import LAYERS, UnetHead
@@ -29,19 +29,12 @@ def fit_segmenter(
     *,
     augment: Augment | None = None,
     decoder_channels: Sequence[int] = (256, 128, 64, 32, 16),
-    lr: float = 5e-4,
-    weight_decay: float = 0.05,
-    betas: tuple[float, float] = (0.9, 0.999),
     batch_size: int = 16,
-    max_epochs: int = 50,
-    patience: int = 10,
-    validate_every: int = 1,
-    schedule: str = "cosine",
     seed: int = 0,
     cache_bytes: int = 0,
     device: str | torch.device = "cpu",
     precision: str = "32-true",
-    callback: Callback | None = None,
+    **training: Any,
 ) -> tuple[UnetHead, list[dict[str, Any]]]:
     """Train a decoder; the epoch with the lowest validation loss wins.
 
@@ -52,6 +45,7 @@ def fit_segmenter(
         train, valid: indices into `images` and `masks`.
         augment: applied to training batches; its draws come from `seed` and the epoch.
         cache_bytes: memory for the trunk's maps of images that are not augmented.
+        training: see `fit`.
 
     Returns:
         The decoder, in eval mode with its best weights, and the history of `fit`.
@@ -80,24 +74,8 @@ def fit_segmenter(
         ]
         return {"valid_loss": sum(losses) / len(valid)}
 
-    _, history = fit(
-        head,
-        batch_loss,
-        train,
-        validate,
-        monitor="valid_loss",
-        lr=lr,
-        weight_decay=weight_decay,
-        betas=betas,
-        batch_size=batch_size,
-        max_epochs=max_epochs,
-        patience=patience,
-        validate_every=validate_every,
-        schedule=schedule,
-        seed=seed,
-        callback=callback,
-        **on,
-    )
+    training |= {"monitor": "valid_loss", "batch_size": batch_size, "seed": seed, **on}
+    history = fit(head, batch_loss, train, validate, **training)
     return head, history
 
 

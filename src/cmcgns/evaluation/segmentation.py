@@ -12,12 +12,13 @@ from torch import Tensor
 
 from cmcgns.evaluation.cell import load_images, positions, prepare, write_run
 from cmcgns.evaluation.features import CACHE_BYTES
-from cmcgns.evaluation.fit import Callback
+from cmcgns.evaluation.fit import by_epoch
 from cmcgns.evaluation.metrics import dice_metrics, dice_per_image, mask_counts
 from cmcgns.evaluation.segment import fit_segmenter, predict_masks
 from cmcgns.images.place import resize_area
 from cmcgns.images.transforms import shift_scale_rotate, to_network
 from cmcgns.models.image import build_trunk
+from cmcgns.progress import Tick
 from cmcgns.sources.siim import MASK_SHAPE, decode_rle
 
 
@@ -55,27 +56,33 @@ def load_masks(source: str, images: pd.DataFrame, places: pd.DataFrame, size: in
     return masks
 
 
-def run_cell(
+def finetune(
     *,
     source: str,
     fraction: int,
     seed: int,
-    files: dict[str, Path],
-    settings: dict[str, Any],
-    out: Path,
-    callback: Callback | None = None,
+    head: dict[str, Any],
+    trunk: Path,
+    progress: Tick | None = None,
+    **run: Any,
 ) -> dict[str, Any]:
-    """Train and test one segmenter; write `predictions.parquet` and `metrics.json` into `out`."""
-    device = prepare(settings)
-    images, store = load_images(files, "segmentation", fraction)
-    rows, size = images["row"].to_numpy(), settings["size"]
-    pixels = store.content(rows, size)
-    masks = load_masks(source, images, store.placement(rows), size)
-    head_settings = dict(settings["head"])
-    motion = {"scale": head_settings.pop("scale"), "rotate": head_settings.pop("rotate")}
-    motion["p"] = head_settings.pop("augment_probability")
-    threshold = head_settings.pop("threshold")
-    trunk = build_trunk(settings["arch"], str(files["trunk"]))
+    """Train and test one segmenter; write its predictions of the test images and its metrics.
+
+    Args:
+        head: settings.
+        trunk: the frozen encoder.
+        run: see `cell`.
+        progress: called with (epochs done, epochs at most).
+    """
+    device = prepare(run)
+    images, pictures = load_images(run, "segmentation", fraction)
+    rows, size = images["row"].to_numpy(), run["size"]
+    pixels = pictures.content(rows, size)
+    masks = load_masks(source, images, pictures.placement(rows), size)
+    head = dict(head)
+    motion = {"scale": head.pop("scale"), "rotate": head.pop("rotate"), "p": head.pop("augment_probability")}
+    threshold = head.pop("threshold")
+    encoder = build_trunk(run["arch"], str(trunk))
 
     def load(chosen: np.ndarray) -> Tensor:
         return to_network(torch.from_numpy(pixels[chosen]))
@@ -88,9 +95,9 @@ def run_cell(
         grey, moved = shift_scale_rotate((batch[:, 0] + 1) / 2, target, generator, **motion)
         return (2 * grey - 1).unsqueeze(1).expand(-1, 3, -1, -1), moved
 
-    shared = {"device": device, "precision": settings["precision"]}
-    head, history = fit_segmenter(
-        trunk,
+    shared = {"device": device, "precision": run["precision"]}
+    decoder, history = fit_segmenter(
+        encoder,
         load,
         load_mask,
         positions(images, "train"),
@@ -99,14 +106,14 @@ def run_cell(
         cache_bytes=CACHE_BYTES,
         seed=seed,
         **shared,
-        callback=callback,
-        **head_settings,
+        callback=by_epoch(progress, head["max_epochs"]),
+        **head,
     )
     test = positions(images, "test")
-    predicted = predict_masks(trunk, head, load, test, threshold=threshold, **shared)
+    predicted = predict_masks(encoder, decoder, load, test, threshold=threshold, **shared)
     counts = mask_counts(predicted, masks[test] > 127)
     values = dice_metrics(counts)
-    metrics = {
+    measured = {
         "metric": "Dice",
         "primary": values["dice_official"],
         "further": {
@@ -116,10 +123,10 @@ def run_cell(
             "negatives with a prediction": values["false_positive_rate"],
         },
     }
-    predictions = {
+    predicted = {
         "intersection": counts[:, 0],
         "predicted": counts[:, 1],
         "target": counts[:, 2],
         "dice": dice_per_image(counts),
     }
-    return write_run(out, images, predictions, metrics, history, files)
+    return write_run(run, images, predicted, measured, history)

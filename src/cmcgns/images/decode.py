@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -15,8 +14,6 @@ from cmcgns.errors import InputError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
-
-T = TypeVar("T")
 
 _PILLOW_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF")
 _ENCAPSULATED = b"\xfe\xff\x00\xe0"
@@ -42,26 +39,8 @@ def read_bytes(path: str | Path) -> bytes:
     return data
 
 
-def read_pixels(path: str | Path, data: bytes | None = None) -> np.ndarray:
-    """The values as they are stored: no rescaling, no inversion, no EXIF rotation.
-
-    Bits above BitsStored are no part of a DICOM value and are cleared (by pydicom). YBR, CMYK and palette
-    images come as RGB, except a DICOM palette, which comes as its indices.
-
-    Args:
-        path: the file; only its name is used when `data` holds its bytes.
-
-    Returns:
-        (H, W), (H, W, 3), or with alpha (H, W, 2 or 4); integers, or floats from a float TIFF.
-
-    Raises:
-        InputError: with the file and the reason, for anything that is not one complete image.
-    """
-    return _decode(path, data, _dicom_pixels, _pillow_pixels)
-
-
 def read_grey8(path: str | Path, data: bytes | None = None) -> np.ndarray:
-    """The image in grey as it is meant to be seen: 0 is black. Arguments and errors as for `read_pixels`.
+    """The image in grey as it is meant to be seen: 0 is black.
 
     * DICOM, 8 bits stored: kept as it is. Any other depth: (x - min) / (max - min) * 255, a constant image
       gives 0. No window is applied (spec data.md 3a: none needed). A rescale with a positive slope changes
@@ -71,16 +50,42 @@ def read_grey8(path: str | Path, data: bytes | None = None) -> np.ndarray:
     * Colour: ITU-R 601 luminance. Transparent parts are black. EXIF orientation is applied, as viewers and
       the official code's reader do.
 
+    Args:
+        path: the file; only its name is used when `data` holds its bytes.
+
     Returns:
         (H, W) uint8.
+
+    Raises:
+        InputError: with the file and the reason, for anything that is not one complete image.
     """
-    return _decode(path, data, _dicom_grey8, _pillow_grey8)
+    data = read_bytes(path) if data is None else data
+    try:
+        # Decoders warn about every oddity they cope with; 300,000 files would bury the log.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if _is_dicom(data):
+                return _dicom_grey8(_open_dicom(data))
+            with Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS) as image:
+                # An MPO is a JPEG that holds its own preview as well.
+                if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+                    raise InputError(f"the file holds {image.n_frames} frames", expected="one image")
+                image.load()
+                return _pillow_grey8(image)
+    except InputError as error:
+        raise InputError(error.problem, file=path, expected=error.expected) from None
+    except MemoryError:
+        raise  # the machine's fault: must not put a good image into quarantine
+    except Image.UnidentifiedImageError:
+        raise InputError("the file is neither JPEG, PNG nor DICOM", file=path) from None
+    except Exception as error:  # decoders are many, and each has its own exceptions
+        raise InputError(f"the image cannot be decoded ({_short(error)})", file=path) from None
 
 
 def read_view(path: str | Path, data: bytes | None = None) -> str:
     """The DICOM ViewPosition in capitals (`PA`, `AP`, ...), `""` when there is none; reads no pixels.
 
-    A file that is no DICOM has none. Arguments as for `read_pixels`; `InputError` when the file or its header
+    A file that is no DICOM has none. Arguments as for `read_grey8`; `InputError` when the file or its header
     cannot be read.
     """
     try:
@@ -102,33 +107,6 @@ def _view(stream: BinaryIO) -> str:
         warnings.simplefilter("ignore")
         header = dcmread(stream, stop_before_pixels=True, force=True, specific_tags=["ViewPosition"])
         return str(header.get("ViewPosition") or "").strip().upper()
-
-
-def _decode(
-    path: str | Path, data: bytes | None, dicom: Callable[[Dataset], T], pillow: Callable[[Image.Image], T]
-) -> T:
-    """Send the bytes to the right decoder and turn whatever it raises into one `InputError`."""
-    data = read_bytes(path) if data is None else data
-    try:
-        # Decoders warn about every oddity they cope with; 300,000 files would bury the log.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if _is_dicom(data):
-                return dicom(_open_dicom(data))
-            with Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS) as image:
-                # An MPO is a JPEG that holds its own preview as well.
-                if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-                    raise InputError(f"the file holds {image.n_frames} frames", expected="one image")
-                image.load()
-                return pillow(image)
-    except InputError as error:
-        raise InputError(error.problem, file=path, expected=error.expected) from None
-    except MemoryError:
-        raise  # the machine's fault: must not put a good image into quarantine
-    except Image.UnidentifiedImageError:
-        raise InputError("the file is neither JPEG, PNG nor DICOM", file=path) from None
-    except Exception as error:  # decoders are many, and each has its own exceptions
-        raise InputError(f"the image cannot be decoded ({_short(error)})", file=path) from None
 
 
 def _short(error: Exception) -> str:
@@ -226,21 +204,10 @@ def _stretch(pixels: np.ndarray, invert: bool = False) -> np.ndarray:
 # ---- JPEG, PNG and the like ----
 
 
-def _pillow_pixels(image: Image.Image) -> np.ndarray:
-    if image.mode == "1":
-        return np.asarray(image).astype(np.uint8)
-    if image.mode in ("P", "PA"):
-        image = image.convert("RGBA" if "transparency" in image.info or image.mode == "PA" else "RGB")
-    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
-        image = image.convert("RGB")
-    pixels = np.array(image)
-    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-
-
 def _pillow_grey8(image: Image.Image) -> np.ndarray:
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
-        return _deep_grey8(_pillow_pixels(image))
+        return _deep_grey8(np.array(image))
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image.convert("RGBA"))
     if image.mode not in ("1", "L", "RGB"):

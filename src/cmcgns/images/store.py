@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,25 @@ class _Loaded(NamedTuple):
     reason: str
 
 
+def store_source(
+    *,
+    source: str,
+    raw: Path,
+    index: Path,
+    store: Path,
+    table: Path,
+    world: Path | None = None,
+    **options: Any,
+) -> dict[str, int]:
+    """The step `images`: `build_store` for a source among the downloads in `raw`.
+
+    Args:
+        world: the manifest of a synthetic world, which stands for its raw files.
+    """
+    root = import_module(f"cmcgns.sources.{source}").find(raw)
+    return build_store(index, root, store, table, **options)
+
+
 def build_store(
     index: Path,
     root: Path,
@@ -45,6 +65,7 @@ def build_store(
     workers: int = 1,
     max_bad_fraction: float = 0.01,
     progress: Callable[[int, int], None] | None = None,
+    read: Callable[[str, str], None] | None = None,
 ) -> dict[str, int]:
     """Decode the frontal images of an index into a store; the same bytes whatever the number of workers.
 
@@ -58,6 +79,7 @@ def build_store(
         size: side of the squares, pixels.
         max_bad_fraction: of the frontal images; above it the run stops.
         progress: called with (images done, images in all).
+        read: called with the path and the sha256 of every file that was read.
 
     Returns:
         {"images", "stored", "quarantined"}: counts.
@@ -79,6 +101,8 @@ def build_store(
     with atomic(npy) as temporary:
         described = _write_squares(temporary, _load_all(paths, size, workers), len(rows), size, progress)
         result = pd.concat([rows[["image_id"]], described], axis=1)
+        for path, digest in zip(paths, described["sha256"], strict=True) if read else ():
+            read(path, digest)
         meta = {"size": size, "index": sha256_file(index)}
         bad = result[result["row"] < 0]
         if len(bad) > max_bad_fraction * len(rows) or len(bad) == len(rows):

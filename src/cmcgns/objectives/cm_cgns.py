@@ -29,25 +29,6 @@ from cmcgns.models.seeding import seeded
 from cmcgns.objectives import cm_cgns_logs
 from cmcgns.objectives.base import Batch, Objective, gather, gather_uneven
 
-OFFICIAL: dict[str, object] = {
-    "local_layout": "channel_view",
-    "tau_global": 0.1,
-    "learnable_tau": True,
-    "tau_local": 1.0,
-    "global_reduction": "mean",
-    "attn_input_norm": "l2",
-    "token_norm": True,
-    "kmeans_reduction": "sum",
-    "kmeans_renorm": False,
-    "hard_negative_form": "official_logit_product",
-    "false_negative_rule": "text_assignment",
-    "bml_reduction": "all_pairs",
-    "bml_weight": 1e-4,
-    "mask_unit": "channel",
-    "output_activation": "relu_tanh",
-}
-"""What the released code computes where it differs from the paper: the bold alternatives of method.md 9."""
-
 OPTIONS = {
     "local_layout": ("spatial", "channel_view"),
     "image_pool": ("attention", "mean"),
@@ -88,7 +69,7 @@ class Features:
 
 
 class CMCGNS(Objective):
-    """The defaults are the preset `paper`; `OFFICIAL` holds what the released code does instead.
+    """The defaults are the preset `paper`; what the released code does instead is the preset `official` of params.yaml.
 
     Letters after a parameter name its row in the table of discrepancies (method.md 9). Every width follows from the
     two encoders and `dim`.

@@ -1,34 +1,30 @@
-"""The other side of `pipeline.warm`: what `cmcgns` does first. It imports next to nothing, as a graph calls it 1,500 times."""
+"""The other side of `pipeline.fork_server`: what `cmcgns` does first. It imports little, as a graph calls it 1,500 times."""
 
 from __future__ import annotations
 
-import marshal
+import json
 import os
+import signal
+import socket
 import sys
 
-VARIABLE = "CMCGNS_WARM"  # the path of the warm process's socket
+VARIABLE = "CMCGNS_SERVER"  # the address of the fork server's socket
 
 
 def delegate(arguments: list[str]) -> int | None:
-    """Have the warm process run `cmcgns ARGUMENTS`; its exit status, or None when there is no such process."""
+    """Have the fork server run `cmcgns ARGUMENTS`; its exit status, or None when there is none of this user's."""
     address = os.environ.get(VARIABLE)
-    if not address:
-        return None
-    # The parts of socket, array and signal in C: what is around them imports enum, selectors and more, half of a client's time.
-    import _signal
-    import _socket
-    import struct
-
-    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
+        if not address or os.stat(address).st_uid != os.getuid():
+            return None
+        connection = socket.socket(socket.AF_UNIX)
         connection.connect(address)
     except OSError:
         return None
-    request = marshal.dumps((arguments, os.getcwd(), dict(os.environ)))
-    descriptors = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("3i", 0, 1, 2))
-    connection.sendmsg([b"\0"], [descriptors])
-    connection.sendall(len(request).to_bytes(8, "big") + request)
-    _signal.signal(_signal.SIGTERM, lambda *_: sys.exit(143))
+    request = json.dumps([arguments, os.getcwd(), dict(os.environ)]).encode()
+    socket.send_fds(connection, [len(request).to_bytes(8, "big")], [0, 1, 2])
+    connection.sendall(request)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         answer = connection.recv(16)
     except ConnectionError:

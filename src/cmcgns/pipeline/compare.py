@@ -9,23 +9,29 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cmcgns.errors import InputError
-from cmcgns.pipeline.ledger import ledger_path, parse
+from cmcgns.pipeline.history import Entry, ledger_path, parse
 from cmcgns.pipeline.paths import Paths
-from cmcgns.pipeline.trace import Step, follow, step_of, title
+from cmcgns.pipeline.trace import Step, by_file, follow, title
 from cmcgns.reporting.tables import DATASETS, METRICS, NUMERALS, arm_title
 
-SURROUNDINGS = ("packages", "python", "torch", "device")  # of `made`; the code has its own fingerprint
+SURROUNDINGS = (
+    "packages",
+    "python",
+    "torch",
+    "device",
+    "threads",
+)  # of `made`; the code has its own fingerprint
 Key = tuple[str, ...]  # a number: table, data set and metric, fraction, method, as far as its table has them
 
 
 class Side(NamedTuple):
-    """One state of a profile's results: its numbers, its findings by severity, and its ledger by target."""
+    """One state of a profile's results: its numbers, its findings by severity, and its ledger by file."""
 
     name: str
     profile: str
     numbers: dict[Key, dict[str, float]]
     audit: dict[str, int]
-    entries: dict[str, dict[str, Any]]
+    entries: dict[str, Entry]
 
 
 def load(name: str) -> Side:
@@ -52,7 +58,7 @@ def load(name: str) -> Side:
     except ValueError as error:
         raise InputError(f"not JSON ({error})", file=summary, remedy="run `cmcgns reproduce` again") from None
     audit = document.pop("audit", {})
-    entries = {entry["target"]: entry for entry in parse(texts[1], listed)}
+    entries = by_file(parse(texts[1], listed, profile).values())
     return Side(name, profile, dict(_numbers(document, ())), audit, entries)
 
 
@@ -118,15 +124,15 @@ def causes(a: Side, b: Side, runs_a: list[str], runs_b: list[str]) -> list[dict[
         _cause("", "run", name, name in names_a or None, name in names_b or None)
         for name in sorted(names_a ^ names_b)
     ]
-    rules_a, rules_b = ({step.rule for step in steps.values()} for steps in (steps_a, steps_b))
+    rules_a, rules_b = ({step.step for step in steps.values()} for steps in (steps_a, steps_b))
     found += [
         _cause(rule, "step", rule, rule in rules_a or None, rule in rules_b or None)
         for rule in sorted(rules_a ^ rules_b)
         if rule
     ]
     for name in sorted(steps_a.keys() & steps_b.keys()):
-        found += _between(name, steps_a[name], steps_b[name], a.profile, b.profile, steps_a, steps_b)
-    raw = {name for steps in (steps_a, steps_b) for name, step in steps.items() if not step.rule}
+        found += _between(name, steps_a[name], steps_b[name], a.profile, b.profile)
+    raw = {name for steps in (steps_a, steps_b) for name, step in steps.items() if not step.step}
     for name in sorted(raw - (steps_a.keys() & steps_b.keys())):
         hashes = [steps[name].sha256 if name in steps else None for steps in (steps_a, steps_b)]
         found.append(_cause("", "raw file", name, *hashes))
@@ -140,18 +146,18 @@ def runs_by_number(side: Side) -> dict[Key, list[str]]:
     """
     paths, found = Paths(side.profile), {}
     for entry in side.entries.values():
-        rule, target = entry["record"]["rule"], entry["target"]
-        if not rule.startswith("table_") or target != paths.table(rule.removeprefix("table_"), "csv"):
+        settings, name = entry["settings"], entry["settings"].get("name", "")
+        if not entry["step"].startswith("cmcgns.reporting.") or "metrics" not in entry["inputs"] or not name:
             continue
-        name, settings = rule.removeprefix("table_"), step_of(entry).settings or {}
-        for arm, pair, fraction in settings.get("groups") or []:
+        if "arms" in settings:
+            runs = [file for file, _ in entry["inputs"]["metrics"]]
+            found |= {(name, arm_title(arm)): [run] for arm, run in zip(settings["arms"], runs, strict=True)}
+        for arm, pair, fraction in settings.get("groups", []):
             task, _, source = pair.partition("-")
             dataset = f"{DATASETS[source]} {METRICS.get(pair, METRICS[task])}"
             key = tuple(filter(None, (NUMERALS[name], dataset, f"{fraction}%", title(name, arm))))
             runs = [f"{paths.cell(arm, pair, fraction, seed)}/metrics.json" for seed in settings["seeds"]]
             found[key] = [run for run in runs if run in side.entries]
-        for arm, run in (settings.get("metrics") or {}).items():
-            found[name, arm_title(arm)] = [run] if run in side.entries else []
     return found
 
 
@@ -194,35 +200,35 @@ def _between(
     b: Step,
     of_a: str,
     of_b: str,
-    steps_a: Mapping[str, Step],
-    steps_b: Mapping[str, Step],
 ) -> list[dict[str, Any]]:
     """What differs between the two makings of one file, and is not only passed on by its inputs."""
     differ = bool(a.sha256 and b.sha256 and a.sha256 != b.sha256)
-    if not a.rule or not b.rule:
+    if not a.step or not b.step:
         return [_cause("", "raw file", name, a.sha256, b.sha256)] if differ else []
     found = []
     before, after = dict(_leaves(a.settings, of_a)), dict(_leaves(b.settings, of_b))
     for leaf in sorted(before.keys() | after.keys()):
         if before.get(leaf) != after.get(leaf):
-            found.append(_cause(b.rule, "setting", leaf, before.get(leaf), after.get(leaf)))
+            found.append(_cause(b.step, "setting", leaf, before.get(leaf), after.get(leaf)))
     if a.code != b.code:
-        found.append(_cause(b.rule, "code", b.rule, a.code, b.code))
+        found.append(_cause(b.step, "code", b.step, a.code, b.code))
     if not differ:
         return found
+    if a.raw.get("sha256") != b.raw.get("sha256"):
+        found.append(_cause(b.step, "raw files", name, a.raw.get("sha256"), b.raw.get("sha256")))
     if name.startswith("data/splits/"):
-        found.append(_cause(b.rule, "split", name, a.sha256, b.sha256))
+        found.append(_cause(b.step, "split", name, a.sha256, b.sha256))
     around = [
-        _cause(b.rule, "surroundings", what, a.made.get(what), b.made.get(what))
+        _cause(b.step, "surroundings", what, a.made.get(what), b.made.get(what))
         for what in SURROUNDINGS
         if a.made.get(what) != b.made.get(what)
     ]
     inputs = [
-        {_place(file, of): steps[_place(file, of)].sha256 for file in step.inputs}
-        for step, of, steps in ((a, of_a, steps_a), (b, of_b, steps_b))
+        {_place(file, of): digest for file, digest in step.inputs.items()}
+        for step, of in ((a, of_a), (b, of_b))
     ]
     if not found and not around and inputs[0] == inputs[1]:
-        found.append(_cause(b.rule, "bytes", name, a.sha256, b.sha256))
+        found.append(_cause(b.step, "bytes", name, a.sha256, b.sha256))
     return found + around
 
 

@@ -5,26 +5,52 @@ from __future__ import annotations
 import ast
 import hashlib
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from cmcgns.errors import InputError
-from cmcgns.files import read_json, write_json
+from cmcgns.files import read_json, sha256_file, write_json
 
 PACKAGE = "cmcgns"
 ROOT = Path(__file__).resolve().parents[1]
-CACHE = Path(".snakemake/cmcgns-code.json")
+CACHE = Path(".cmcgns/code.json")
+ENTRY = "cmcgns.step"  # what every job goes through before its own function
+
+
+def code_of(step: str, also: Iterable[str] = ()) -> str:
+    """The fingerprint of all that a job of `step` runs: the entry, the step's module, and `also`.
+
+    Args:
+        step: `cmcgns.<module>.<function>`.
+        also: modules that the step imports by name only, and data files of the package, such as `reporting/paper_tables.csv`.
+    """
+    return fingerprint(ENTRY, step.rpartition(".")[0], *also)
 
 
 @cache
-def fingerprint(*modules: str) -> str:
-    """16 hex digits over the syntax trees of `modules` and everything they import from the package."""
+def fingerprint(*parts: str) -> str:
+    """16 hex digits over the syntax trees of modules and all that they import from the package, and over data files of it."""
     digest, before = hashlib.sha256(), len(_known())
-    for name in sorted(closure(*modules)):
+    for name in sorted(closure(*(part for part in parts if "/" not in part))):
         digest.update(f"{name}\n{_read(name)[0]}\n".encode())
+    for name in sorted(part for part in parts if "/" in part):
+        digest.update(f"{name}\n{sha256_file(ROOT / name)}\n".encode())
     if len(_known()) != before:
         _remember()
     return digest.hexdigest()[:16]
+
+
+def whole_package() -> str:
+    """A fingerprint of every module and data file of the package."""
+    found = sorted(path for path in ROOT.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    modules = [
+        ".".join((PACKAGE, *path.relative_to(ROOT).with_suffix("").parts))
+        for path in found
+        if path.suffix == ".py"
+    ]
+    names = (name.removesuffix(".__init__") for name in modules)
+    return fingerprint(*names, *(f"./{path.relative_to(ROOT)}" for path in found if path.suffix != ".py"))
 
 
 def closure(*modules: str) -> set[str]:
@@ -59,13 +85,16 @@ def _imports(name: str) -> list[str]:
 def _read(name: str) -> tuple[str, list[str]]:
     """The hash of a module's normal form, and the names of the package that it imports.
 
-    Parsing the whole package takes two seconds, so both are remembered by the file's bytes.
+    Parsing the whole package takes two seconds, so both are remembered for a file of this size and time of change.
     """
-    data = _file(name).read_bytes()
+    file = _file(name)
+    if file is None:
+        raise InputError(f"the package has no module {name!r}", file=ROOT)
+    state = file.stat()
     # the form of a tree belongs to the version of Python
-    key = f"{sys.version_info[0]}.{sys.version_info[1]} {hashlib.sha256(data).hexdigest()}"
+    key = f"{sys.version_info[0]}.{sys.version_info[1]} {file} {state.st_size} {state.st_mtime_ns}"
     if key not in _known():
-        tree = ast.parse(data)
+        tree = ast.parse(file.read_bytes())
         imported = _imported(tree)
         _known()[key] = [hashlib.sha256(_normal(tree).encode()).hexdigest(), imported]
     return _known()[key]
@@ -81,9 +110,10 @@ def _known() -> dict[str, tuple[str, list[str]]]:
 
 
 def _remember() -> None:
-    """Keep what was read for the next call, where Snakemake keeps its own."""
+    """Keep what was read for the next call, of each file the last state only."""
     if CACHE.parent.is_dir():
-        write_json(CACHE, {key: _known()[key] for key in sorted(_known())})
+        last = {key.rsplit(" ", 2)[0]: key for key in _known()}
+        write_json(CACHE, {key: _known()[key] for key in sorted(last.values())})
 
 
 def _imported(tree: ast.Module) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from cmcgns.pipeline.jobs import jobs
+from cmcgns.pipeline.graph import graph_of
 from cmcgns.pipeline.plan import Plan
-from cmcgns.pipeline.status import Records, columns, short, took
+from cmcgns.pipeline.status import columns, seconds_by_rule, short
 from cmcgns.progress import duration
 from cmcgns.reporting.tables import TITLES
 
@@ -23,10 +23,8 @@ def describe(plan: Plan) -> dict[str, Any]:
         jobs of known rules take one after another.
     """
     s = plan.settings
-    known = _medians(plan)
-    counted: dict[str, int] = {}
-    for job in jobs(plan):
-        counted[job.rule] = counted.get(job.rule, 0) + 1
+    jobs = graph_of(s.profile).jobs
+    known, counted = seconds_by_rule(s.profile, jobs), Counter(job.rule for job in jobs)
     return {
         "profile": s.profile,
         "scheme": plan.scheme,
@@ -103,14 +101,3 @@ def _table(plan: Plan, name: str) -> dict[str, Any]:
         "cells": cells,
         "runs": cells * times * len(plan.settings.downstream.seeds),
     }
-
-
-def _medians(plan: Plan) -> dict[str, float]:
-    """Median seconds of a job, for each rule that has run in this profile."""
-    known = Records(plan.settings.profile)
-    times: dict[str, list[float]] = {}
-    for job in jobs(plan):
-        seconds = took(known.of(job.outputs[0]))
-        if seconds is not None:
-            times.setdefault(job.rule, []).append(seconds)
-    return {rule: statistics.median(values) for rule, values in times.items()}

@@ -23,9 +23,8 @@ class Paths:
     def raw(self) -> str:
         return f"{self.data}/raw"
 
-    @property
-    def truth(self) -> str:
-        return f"{self.data}/truth/manifest.json"
+    def truth(self, file: str) -> str:
+        return f"{self.data}/truth/{file}"
 
     @property
     def reports(self) -> str:
@@ -37,8 +36,11 @@ class Paths:
 
     @property
     def tokenizer(self) -> str:
-        """What a fast tokenizer consists of; its other files are settings."""
         return f"{self.data}/text/tokenizer.json"
+
+    @property
+    def tokenizer_config(self) -> str:
+        return f"{self.data}/text/tokenizer_config.json"
 
     @property
     def shape_weights(self) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
-from importlib import import_module
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cmcgns.errors import InputError
 from cmcgns.files import canonical
 from cmcgns.methods import METHODS
-from cmcgns.pipeline.fingerprint import fingerprint
+from cmcgns.pipeline.fingerprint import code_of
 from cmcgns.pipeline.paths import Paths
 from cmcgns.settings import Settings, load_all
 
@@ -23,37 +22,20 @@ TABLES = {"1": "classification", "2": "detection", "3": "segmentation"}
 FILM_GROUPS = ("rsna", "covidx", "siim", "object_cxr")
 KINDS = ("retrieval", "zero_shot", "grounding")
 
-# The code of a step: its modules; what they import in the package counts too.
-MODULES = {
-    "synthesize": ("cmcgns.synthetic.synthesize",),
-    "reports": ("cmcgns.reports.extract",),
-    "index": ("cmcgns.sources.index",),
-    "images": ("cmcgns.images.store",),
-    "split": ("cmcgns.splits.write",),
-    "tokenize": ("cmcgns.reports.tokens",),
-    "audit": ("cmcgns.audit.profile",),
-    "gate": ("cmcgns.audit.gate",),
-    "audit_page": ("cmcgns.reporting.audit_page",),
-    "audit_runs": ("cmcgns.audit.runs",),
-    "shape_weights": ("cmcgns.synthetic.shape_weights",),
-    "pretrain": ("cmcgns.training.run",),
-    "export_trunk": ("cmcgns.training.export",),
-    "features": ("cmcgns.evaluation.encode",),
-    "classification": ("cmcgns.evaluation.classification",),
-    "detection": ("cmcgns.evaluation.detection",),
-    "segmentation": ("cmcgns.evaluation.segmentation",),
-    "align": ("cmcgns.evaluation.alignment",),
-    "figure": ("cmcgns.reporting.figures",),
-    "table": ("cmcgns.reporting.tables",),
-    "alignment": ("cmcgns.reporting.alignment_tables",),
-    "compute": ("cmcgns.reporting.compute",),
-    "leakage": ("cmcgns.reporting.leakage",),
-    "comparisons": ("cmcgns.reporting.comparisons",),
-    "ranks": ("cmcgns.reporting.ranks",),
-    "claims": ("cmcgns.reporting.claims",),
-    "summary": ("cmcgns.reporting.summary",),
-    "report": ("cmcgns.reporting.page",),
+# The step that writes a table.
+TABLE_STEPS = {
+    **dict.fromkeys((*TABLES, "4", "sensitivity"), "cmcgns.reporting.tables.write_table"),
+    **dict.fromkeys(KINDS, "cmcgns.reporting.alignment_tables.write_alignment_table"),
+    **{
+        name: f"cmcgns.reporting.{name}.write_{name}"
+        for name in ("compute", "leakage", "comparisons", "ranks", "claims")
+    },
 }
+HEADS = {task: f"cmcgns.evaluation.{task}.finetune" for task in TABLES.values()}
+PRETRAIN, ALIGN = "cmcgns.training.run.pretrain", "cmcgns.evaluation.alignment.align"
+
+
+Group = tuple[str, str, int]  # arm, pair, fraction
 
 
 @dataclass(frozen=True)
@@ -142,33 +124,64 @@ class Plan:
         names += ["ranks"] if len(methods) > 1 and self.settings.downstream.pairs else []
         return names + (["comparisons", "claims"] if "cm_cgns" in methods and len(methods) > 1 else [])
 
-    def table_inputs(self, name: str) -> list[str]:
-        """The files that a table is made from."""
-        if name in self.settings.alignment.kinds:
-            return [self.paths.alignment(name, arm) for arm in self.readers()]
-        if name == "compute":
-            folders = {self.phase(arm, phase) for arm in self.arms() for phase in self.phases(arm)}
-            return [f"{folder}/compute.json" for folder in sorted(folders)]
-        if name == "leakage":
-            wanted = [
-                Cell(*group, seed, "" if scheme == self.scheme else scheme)
-                for group in self.groups(name)
-                for scheme in self.leakage_schemes()
-                for seed in self.settings.downstream.seeds
-            ]
-            return [self.paths.audit] + [f"{self.cell_folder(cell)}/metrics.json" for cell in wanted]
-        names = self.cell_tables() if name in ("comparisons", "claims") else [name]
-        names = [table for table in self.cell_tables() if table in TABLES] if name == "ranks" else names
-        more = [self.paths.gate(self.scheme)] if name in self.cell_tables() else []
-        if name == "claims":
-            values = self.slice("table", name=name)
-            more = [values["comparisons"], *values["grounding"].values()]
-        groups = dict.fromkeys(group for table in names for group in self.groups(table))
-        return more + [
-            f"{self.paths.cell(*group, seed)}/metrics.json"
-            for group in groups
+    def cell_files(self, groups: Iterable[Group], file: str, scheme: str = "") -> list[str]:
+        """A file of each run of the groups, each group once, all seeds of one before the next.
+
+        Args:
+            scheme: of the split; empty for the profile's own.
+        """
+        other = "" if scheme == self.scheme else scheme
+        return [
+            f"{self.paths.cell(*group, seed, other)}/{file}"
+            for group in dict.fromkeys(groups)
             for seed in self.settings.downstream.seeds
         ]
+
+    def table_inputs(self, name: str) -> dict[str, Any]:
+        """The files that a table is made from, by the names that its step has for them."""
+        p, groups = self.paths, self.table_groups(name)
+        if name in KINDS:
+            return {"metrics": [p.alignment(name, arm) for arm in self.readers()]}
+        if name == "compute":
+            return {"compute": [f"{p.results}/pretrain/{run}/compute.json" for run in self.runs()]}
+        if name == "leakage":
+            schemes = self.leakage_schemes()
+            found = [
+                file
+                for group in groups
+                for scheme in schemes
+                for file in self.cell_files([group], "predictions.parquet", scheme)
+            ]
+            return {"audit": p.audit, "predictions": found}
+        if name == "comparisons":
+            return {"predictions": self.cell_files(groups, "predictions.parquet")}
+        runs: dict[str, Any] = {"metrics": self.cell_files(groups, "metrics.json")}
+        if name == "claims":
+            grounding = [p.alignment("grounding", arm) for arm in self.grounded()]
+            return runs | {"comparisons": p.table("comparisons", "csv"), "grounding": grounding}
+        return runs if name == "ranks" else runs | {"gate": p.gate(self.scheme)}
+
+    def table_groups(self, name: str) -> list[Group]:
+        """The (arm, pair, fraction) that a table is made from, those of all its runs."""
+        names = [name] if name in (*self.cell_tables(), "leakage") else []
+        if name in ("comparisons", "claims"):
+            names = self.cell_tables()
+        if name == "ranks":
+            names = [table for table in self.cell_tables() if table in TABLES]
+        return [group for table in names for group in self.groups(table)]
+
+    def grounded(self) -> list[str]:
+        """The arms whose phrase grounding is measured."""
+        return self.readers() if "grounding" in self.settings.alignment.kinds else []
+
+    def runs(self) -> list[str]:
+        """Every pre-training phase that is trained, once: `<arm that owns it>/<phase>`."""
+        every = (self.run(arm, phase) for arm in self.arms() for phase in self.phases(arm))
+        return list(dict.fromkeys(every))
+
+    def run(self, arm: str, phase: str) -> str:
+        """The name of a phase's training, which is its folder's."""
+        return f"{self.owner(arm, phase)}/{phase}"
 
     def cell_tables(self) -> list[str]:
         """The tables whose cells are fine-tuning runs."""
@@ -183,7 +196,7 @@ class Plan:
             *(["sensitivity"] if s.sensitivity.pairs else []),
         ]
 
-    def groups(self, table: str) -> list[tuple[str, str, int]]:
+    def groups(self, table: str) -> list[Group]:
         """The (arm, pair, fraction) of a table's cells."""
         s, d = self.settings, self.settings.downstream
         if table in TABLES:
@@ -287,11 +300,6 @@ class Plan:
         return f"{self.phase(trunk, last)}/{self.settings.pretraining.final_checkpoint}.safetensors"
 
     @staticmethod
-    def table_code(name: str) -> str:
-        """The step whose code makes a table."""
-        return "alignment" if name in KINDS else name if name in MODULES else "table"
-
-    @staticmethod
     def trunk(arm: str, seed: int | str) -> str:
         """The trunk a run stands on. The seed is the whole of a random start, so each run has its own."""
         return f"random-seed{seed}" if arm == "random" else arm
@@ -304,12 +312,10 @@ class Plan:
         """The canonical text of a step's settings: what Snakemake records and the command receives."""
         return canonical(self.slice(step, **which))
 
-    def code(self, step: str, arm: str | None = None, source: str | None = None) -> str:
-        """The fingerprint of the code a step runs."""
-        extra = [f"cmcgns.sources.{source}"] if source else []
-        if arm and self.phases(arm):
-            extra.append(f"cmcgns.objectives.{METHODS[self.method(arm)].objective.split('.')[0]}")
-        return _code(step, *extra)
+    def objective(self, arm: str) -> list[str]:
+        """The module of an arm's method: code of the jobs that build its model, which they import by name."""
+        module = METHODS[self.method(arm)].objective
+        return [f"cmcgns.objectives.{module.split('.')[0]}"] if self.phases(arm) else []
 
     def _check(self, arm: str, phase: str | None = None) -> None:
         """Raise if the profile has no such arm, or the arm no such phase."""
@@ -334,20 +340,18 @@ class Plan:
 
     def _index(self, source: str) -> dict[str, Any]:
         s = self.settings.sources
-        own = {
-            "covidx": {"version": s.covidx_version, "groups": s.rsna_groups},
-            "rsna": {"groups": s.rsna_groups},
-            "object_cxr": {"polygon_box": s.polygon_box},
-        }
-        return {"max_bad_fraction": s.max_bad_fraction, "options": own.get(source, {})}
+        own = {"covidx": {"version": s.covidx_version}, "object_cxr": {"polygon_box": s.polygon_box}}
+        return {"name": source, "max_bad_fraction": s.max_bad_fraction, **own.get(source, {})}
 
-    def _images(self) -> dict[str, Any]:
+    def _images(self, source: str) -> dict[str, Any]:
+        s = self.settings
         return {
-            "size": self.settings.images.store_size,
-            "max_bad_fraction": self.settings.sources.max_bad_fraction,
+            "source": source,
+            "size": s.images.store_size,
+            "max_bad_fraction": s.sources.max_bad_fraction,
         }
 
-    def _split(self, source: str) -> dict[str, Any]:
+    def _split(self, source: str, scheme: str) -> dict[str, Any]:
         s, options = self.settings.splits, {}
         if source == "chexpert":
             options = {"valid_images": s.chexpert_valid_images}
@@ -355,10 +359,11 @@ class Plan:
             options = {"valid_fraction": s.covidx_valid_fraction}
         elif source == "mimic_cxr":
             options = {"merge_test_into_valid": s.merge_test_into_valid}
-        return {"seed": s.seed, "options": options}
+        return {"source": source, "scheme": scheme, "seed": s.seed, "options": options}
 
-    def _subset(self, source: str) -> dict[str, Any]:
-        return {"siim_subset_of": self.settings.splits.siim_subset_of} if source == "siim" else {}
+    def _subset(self, source: str, seed: int) -> dict[str, Any]:
+        own = {"siim_subset_of": self.settings.splits.siim_subset_of} if source == "siim" else {}
+        return {"source": source, "seed": seed, **own}
 
     def _tokenize(self) -> dict[str, Any]:
         return {
@@ -373,7 +378,7 @@ class Plan:
         encoders = {
             key: value for key, value in self._json("encoders")["encoders"].items() if key != "shapes"
         }
-        encoders["image"]["weights"] = self.image_weights(arm)
+        encoders["image"]["weights"] = self._start(arm)
         if not method.text:
             del encoders["text"]
         objective = s.objective(self.method(arm), self.variants().get(arm))
@@ -381,6 +386,7 @@ class Plan:
         p = s.pretraining
         return {
             "class": method.objective,
+            "phase": phase,
             "encoders": encoders,
             "pretraining": {key: getattr(p, key) for key in ("seed", "pairing", "devices", "threads")},
             "images": {"size": s.images.size, "resize": s.images.resize},
@@ -406,18 +412,20 @@ class Plan:
             }
             for _, pair, fraction in groups
         }
-        phases = [
-            {"arm": arm, "phase": phase, "folder": self.phase(arm, phase)}
-            | {k: self.slice("pretrain", arm=arm, phase=phase)["training"][k] for k in ("lr", "schedule")}
-            for arm in self.arms()
-            for phase in self.phases(arm)
-            if self.owner(arm, phase) == arm
-        ]
+        phases = []
+        for run in self.runs():
+            arm, phase = run.split("/")
+            trained = self.slice("pretrain", arm=arm, phase=phase)["training"]
+            phases.append({"arm": arm, "phase": phase} | {k: trained[k] for k in ("lr", "schedule")})
         seeds = self.settings.downstream.seeds
         return {"groups": [list(group) for group in groups], "seeds": seeds, "heads": heads, "phases": phases}
 
+    def _audit_page(self) -> dict[str, Any]:
+        return {k: v for k, v in self._audit().items() if k in ("scheme", "sources", "seeds")}
+
     def _gate(self, scheme: str) -> dict[str, Any]:
-        return {"accept": self._json("audit")["audit"]["accept"], "measured": scheme != self.scheme}
+        accept = self._json("audit")["audit"]["accept"]
+        return {"scheme": scheme, "accept": accept, "measured": scheme != self.scheme}
 
     def _shape_weights(self) -> dict[str, Any]:
         e = self._json("encoders")["encoders"]
@@ -425,8 +433,12 @@ class Plan:
 
     def _export_trunk(self, trunk: str) -> dict[str, Any]:
         arm, _, seed = trunk.partition("-seed")
-        initial = "random" if self.phases(arm) else self.image_weights(arm)
+        initial = "random" if self.phases(arm) else self._start(arm)
         return {"arch": self.settings.encoders.image.arch, "initial": initial, "seed": int(seed or 0)}
+
+    def _start(self, arm: str) -> str:
+        """What an arm's image encoder starts from, as a setting: a file is an input of its job."""
+        return "a file" if self.weight_files(arm) else self.image_weights(arm)
 
     def _features(self) -> dict[str, Any]:
         c = self.settings.downstream.classification
@@ -443,6 +455,8 @@ class Plan:
     def _finetune(self, pair: str, fraction: int) -> dict[str, Any]:
         d = self.settings.downstream
         return {
+            "source": pair.split("-")[1],
+            "fraction": fraction,
             "arch": self.settings.encoders.image.arch,
             "size": self.settings.images.size,
             "resize": self.settings.images.resize,
@@ -457,7 +471,9 @@ class Plan:
         s, trained = self.settings, self.slice("pretrain", arm=arm, phase=self.phases(arm)[-1])
         own = {"retrieval": {"gallery": s.alignment.gallery}, "zero_shot": {"split_seed": s.splits.seed}}
         return {
-            "class": trained["class"],
+            "kind": kind,
+            "arm": arm,
+            "objective": trained["class"],
             "seeds": s.alignment.seeds,
             "settings": {
                 "encoders": trained["encoders"],
@@ -472,46 +488,28 @@ class Plan:
         }
 
     def _table(self, name: str) -> dict[str, Any]:
-        seeds = self.settings.downstream.seeds
+        seeds, groups = self.settings.downstream.seeds, self.table_groups(name)
         if name in KINDS:
-            return {"metrics": {arm: self.paths.alignment(name, arm) for arm in self.readers()}}
+            return {"name": name, "arms": self.readers()}
         if name == "compute":
-            return {
-                "phases": [
-                    [arm, phase, self.phase(arm, phase)] for arm in self.arms() for phase in self.phases(arm)
-                ]
-            }
+            phases = [[arm, ph, self.run(arm, ph)] for arm in self.arms() for ph in self.phases(arm)]
+            return {"runs": self.runs(), "phases": phases}
         if name == "leakage":
-            cells, schemes = self.groups(name), self.leakage_schemes()
-            return {"cells": cells, "schemes": schemes, "seeds": seeds, "own": self.scheme}
+            return {"cells": groups, "schemes": self.leakage_schemes(), "seeds": seeds}
         if name == "comparisons":
             return {"tables": {table: self.groups(table) for table in self.cell_tables()}, "seeds": seeds}
         if name == "ranks":
-            tables = [table for table in self.cell_tables() if table in TABLES]
-            return {"cells": [group for table in tables for group in self.groups(table)], "seeds": seeds}
+            return {"cells": groups, "seeds": seeds}
         if name == "claims":
-            return {
-                "comparisons": self.paths.table("comparisons", "csv"),
-                "grounding": {
-                    arm: self.paths.alignment("grounding", arm)
-                    for arm in self.readers()
-                    if "grounding" in self.settings.alignment.kinds
-                },
-                "cells": [
-                    [c.arm, c.pair, c.fraction]
-                    for c in self.cells()
-                    if c.seed == seeds[0] and not c.other_scheme
-                ],
-                "seeds": seeds,
-            }
-        groups = self.groups(name) if name in self.cell_tables() else []
-        return {"groups": groups, "seeds": seeds, "gate": self.paths.gate(self.scheme)}
+            cells = list(dict.fromkeys(groups))
+            return {"cells": cells, "seeds": seeds, "grounding_arms": self.grounded()}
+        return {"name": name, "groups": groups, "seeds": seeds}
 
     def _attention(self, arm: str) -> dict[str, Any]:
         values = self._align("grounding", arm)
         more = {"panels": self.settings.figures.films, "split_seed": self.settings.splits.seed}
         return {
-            "class": values["class"],
+            "objective": values["objective"],
             "title": self.title(arm),
             "settings": values["settings"] | more,
         }
@@ -519,37 +517,34 @@ class Plan:
     def _tsne(self, arm: str) -> dict[str, Any]:
         if arm not in METHODS:
             self._check(arm)
-        trunk = self.trunk(arm, self.settings.downstream.seeds[0])
-        return {"trunk": trunk, "title": self.title(arm), "seed": self.settings.splits.seed}
-
-    def _summary(self) -> dict[str, Any]:
-        return {
-            "tables": [
-                self.paths.table(name, "csv")
-                for name in self.tables()
-                if name in self.cell_tables() or name in KINDS
-            ]
-        }
+        return {"title": self.title(arm), "seed": self.settings.splits.seed}
 
     def _report(self) -> dict[str, Any]:
         own = self._json(*type(self.settings).model_fields)
         paper = self.paper.model_dump(mode="json") if self.paper else own
         return {
+            "profile": self.settings.profile,
             "tables": {name: self.groups(name) for name in self.cell_tables()},
             "others": [name for name in self.tables() if name not in self.cell_tables()],
             "seeds": self.settings.downstream.seeds,
+            "readers": self.readers(),
+            "runs": self.runs(),
             "arms": {
                 arm: {
-                    "phases": [[phase, self.phase(arm, phase)] for phase in self.phases(arm)],
+                    "phases": [[phase, self.run(arm, phase)] for phase in self.phases(arm)],
                     "weights": self.final(arm) or self.image_weights(arm),
+                    "trunks": {
+                        str(seed): self.paths.trunk(self.trunk(arm, seed))
+                        for seed in self.settings.downstream.seeds
+                    },
                 }
                 for arm in self.arms()
             },
-            "leakage": {"groups": self.groups("leakage"), "schemes": self.leakage_schemes()},
+            "leakage": {"groups": self.groups("leakage"), "schemes": self._other_schemes()},
             "scheme": self.scheme,
             "settings": self._shown(),
             "code": self._codes(),
-            "figures": self.shown_figures(),
+            "figures": [[kind, arm] for kind, arm, _ in self.shown_figures()],
             "differences": [d for d in _differences(paper, own) if d[0] != "profile"],
         }
 
@@ -585,12 +580,16 @@ class Plan:
 
     def _codes(self) -> dict[str, str]:
         """The fingerprints of the code that made the numbers of the report."""
-        codes = {task: self.code(task) for task in TABLES.values()}
+        codes = {task: code_of(step) for task, step in HEADS.items()}
         for arm in self.arms():
             if self.phases(arm):
-                codes[f"pretrain/{self.method(arm)}"] = self.code("pretrain", arm)
-                codes[f"align/{self.method(arm)}"] = self.code("align", arm)
+                codes[f"pretrain/{self.method(arm)}"] = code_of(PRETRAIN, self.objective(arm))
+                codes[f"align/{self.method(arm)}"] = code_of(ALIGN, self.objective(arm))
         return codes
+
+    def _other_schemes(self) -> list[str]:
+        schemes = self.leakage_schemes() if self.groups("leakage") else []
+        return [scheme for scheme in schemes if scheme != self.scheme]
 
     def shown_figures(self) -> list[list[str]]:
         """(kind, arm, file without ending) of the report's figures; films of real patients are not among them."""
@@ -600,67 +599,46 @@ class Plan:
             found = [["attention", arm, self.paths.attention(arm, True)] for arm in self.readers()]
         return found + [["tsne", arm, self.paths.tsne(arm)] for arm in self.arms() if "tsne" in kinds]
 
-    def table_files(self, name: str) -> list[str]:
+    def table_files(self, name: str) -> dict[str, str]:
         """What a table is written as; those of the paper and of alignment go into papers and have details."""
-        endings = ["csv", "md"]
+        endings = {"csv": "csv", "md": "md"}
         if name in (*self.cell_tables(), *KINDS):
-            endings += ["details.csv", "tex"]
+            endings |= {"details": "details.csv", "tex": "tex"}
         if name == "ranks":
-            endings += ["svg"]
-        return [self.paths.table(name, ending) for ending in endings]
+            endings |= {"svg": "svg"}
+        return {kind: self.paths.table(name, ending) for kind, ending in endings.items()}
 
-    def report_inputs(self) -> list[str]:
-        """The files that the report is made from, its templates aside."""
-        phases = sorted({self.phase(arm, phase) for arm in self.arms() for phase in self.phases(arm)})
-        return [
-            *(file for name in self.tables() for file in self.table_files(name) if not file.endswith(".tex")),
-            *(f"{self.cell_folder(cell)}/metrics.json" for cell in self.cells()),
-            *(f"{folder}/{file}" for folder in phases for file in ("history.csv", "compute.json")),
-            *(
-                self.paths.alignment(kind, arm)
-                for kind in self.settings.alignment.kinds
-                for arm in self.readers()
-            ),
-            *(f"{file}.png" for _, _, file in self.shown_figures()),
-            *(f"{file}.json" for kind, _, file in self.shown_figures() if kind == "tsne"),
-            self.paths.audit,
-            self.paths.gate(self.scheme),
-        ]
+    def summary_inputs(self) -> list[str]:
+        """The tables whose numbers the summary holds."""
+        names = [name for name in self.tables() if name in self.cell_tables() or name in KINDS]
+        return [self.paths.table(name, "csv") for name in names]
 
-    def report_files(self) -> list[Path]:
-        """The reports' zip, if they lie there as downloaded; a folder's many files are taken as never changed."""
-        from cmcgns.sources.mimic_cxr import find_reports
-
-        found = find_reports(Path(self.paths.raw))
-        return [found] if found and found.is_file() else []
-
-    def phrase_files(self) -> list[Path]:
-        """MS-CXR's label file, if it is among the downloads."""
-        from cmcgns.sources import ms_cxr
-
-        root = ms_cxr.find(Path(self.paths.raw))
-        return ms_cxr.label_files(root) if root else []
-
-    def label_files(self, source: str) -> list[Path]:
-        """The label files that a source's index is made from, those of them that are there now."""
-        from cmcgns.sources.groups import nih_map
-        from cmcgns.sources.index import WITH_RSNA_FILMS
-
-        module, raw = import_module(f"cmcgns.sources.{source}"), Path(self.paths.raw)
-        root = module.find(raw)
-        if root is None:
-            return []
-        version = {"version": self.settings.sources.covidx_version} if source == "covidx" else {}
-        files = module.label_files(root, **version)
-        if source in WITH_RSNA_FILMS:
-            chosen = self.settings.sources.rsna_groups or nih_map(raw)
-            files += [Path(chosen)] if chosen else []
-        return list(dict.fromkeys(files))
-
-
-@cache
-def _code(step: str, *extra: str) -> str:
-    return fingerprint(*MODULES[step], *extra)
+    def report_inputs(self) -> dict[str, Any]:
+        """The files that the report is made from, by the names that its step has for them."""
+        p = self.paths
+        own = self.cell_tables()
+        others = [name for name in self.tables() if name not in own]
+        written = {name: self.table_files(name) for name in (*own, *others)}
+        groups = [group for name in own for group in self.groups(name)]
+        metrics = self.cell_files(groups, "metrics.json")
+        for scheme in self._other_schemes():
+            metrics += self.cell_files(self.groups("leakage"), "metrics.json", scheme)
+        return {
+            "metrics": metrics,
+            "csv": [files["csv"] for files in written.values()],
+            "md": [files["md"] for files in written.values()],
+            "details": [files["details"] for files in written.values() if "details" in files],
+            "ranks": written["ranks"]["svg"] if "ranks" in written else [],
+            "history": [f"{p.results}/pretrain/{run}/history.csv" for run in self.runs()],
+            "compute": [f"{p.results}/pretrain/{run}/compute.json" for run in self.runs()],
+            "alignment": [
+                p.alignment(kind, arm) for kind in others if kind in KINDS for arm in self.readers()
+            ],
+            "pictures": [f"{file}.png" for _, _, file in self.shown_figures()],
+            "numbers": [f"{file}.json" for kind, _, file in self.shown_figures() if kind == "tsne"],
+            "audit": p.audit,
+            "gate": p.gate(self.scheme),
+        }
 
 
 def _leaves(value: Any, path: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -1,28 +1,26 @@
-"""How far a profile is: from the plan, the files on disk and what Snakemake has noted.
+"""How far a profile is: from the graph, the files on disk and the notes that jobs leave.
 
-Snakemake itself is not asked: it takes many seconds, and not while it runs. So a finished job counts as done whatever
-became of its settings, code or inputs since; that is what `cmcgns reproduce --dry-run` says.
+A finished job counts as done whatever became of its settings, code or inputs since; that is what `cmcgns reproduce --dry-run`
+says.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import statistics
 import time
-from collections.abc import Iterable, Mapping
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cmcgns.errors import InputError
-from cmcgns.pipeline import ledger
-from cmcgns.pipeline.jobs import Job, jobs
-from cmcgns.pipeline.plan import Plan
+from cmcgns.files import read_json
+from cmcgns.pipeline import history, lock
+from cmcgns.pipeline.graph import Job, graph_of
+from cmcgns.pipeline.history import Entry
+from cmcgns.pipeline.state import place
 from cmcgns.progress import duration
 
-INCOMPLETE = Path(".snakemake/incomplete")  # a marker for each output of a job that has begun and not ended
-LOCK = Path(".snakemake/cmcgns.lock")
 STATES = ("done", "running", "failed", "waiting")
 _TAIL = 16384  # bytes of a log that are looked at
 
@@ -41,17 +39,18 @@ class Found(NamedTuple):
     said: str = ""
 
 
-def status(plan: Plan) -> dict[str, Any]:
+def status(profile: str) -> dict[str, Any]:
     """How far a profile is.
 
     Returns:
-        `profile`; `reproducing`, whether `cmcgns reproduce` runs in this folder; `counts` by state; `rules`, for each rule
+        `profile`; `reproducing`, whether a run goes on in this folder; `counts` by state; `rules`, for each rule
         its counts, and `median_seconds` and `seconds` of its finished jobs; `left_seconds`, what the running and waiting
         jobs of rules that have run before take one after another, and `unknown`, how many are of other rules; `running`
         and `failed`: these jobs, with `rule`, `output`, `log`, `seconds` and what their log `said` last.
     """
-    known, held, now = Records(plan.settings.profile), _held(), time.time()
-    found = [_look(job, known, held, now) for job in jobs(plan)]
+    held, jobs = lock.holder_of_lock() is not None, graph_of(profile).jobs
+    listed = history.read(profile)
+    found = [_look(job, listed, held) for job in jobs]
     rules: dict[str, dict[str, Any]] = {}
     left, unknown = 0.0, 0
     for rule in dict.fromkeys(f.job.rule for f in found):
@@ -67,7 +66,7 @@ def status(plan: Plan) -> dict[str, Any]:
         left += median * (undone - counts["running"])
         left += sum(max(0.0, median - (f.seconds or 0.0)) for f in of if f.state == "running")
     return {
-        "profile": plan.settings.profile,
+        "profile": profile,
         "reproducing": held,
         "counts": {state: sum(f.state == state for f in found) for state in STATES},
         "rules": rules,
@@ -106,87 +105,43 @@ def status_text(document: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-class Records:
-    """What is known of an output: Snakemake's record, or the ledger's in a clone that has not run yet."""
-
-    def __init__(self, profile: str):
-        self.profile = profile
-
-    def of(self, target: str) -> Mapping[str, Any] | None:
-        try:
-            record = ledger.read_record(target)
-        except InputError:  # being written just now
-            record = None
-        return record or self._listed.get(target)
-
-    @cached_property
-    def _listed(self) -> dict[str, Any]:
-        return {entry["target"]: entry["record"] for entry in ledger.read(self.profile)}
+def seconds_by_rule(profile: str, jobs: Sequence[Job]) -> dict[str, float]:
+    """Median seconds of a job, for each rule that has run."""
+    listed, times = history.read(profile), {}
+    for job in jobs:
+        if entry := history.local(job.target) or listed.get(job.target):
+            times.setdefault(job.rule, []).append(entry["seconds"])
+    return {rule: statistics.median(values) for rule, values in times.items()}
 
 
-def _look(job: Job, known: Records, held: bool, now: float) -> Found:
-    begun = [time for time in map(_changed, (ledger.record_path(o, INCOMPLETE) for o in job.outputs)) if time]
-    if begun and held:
-        return Found(job, "running", now - min(begun), _last_line(_tail(job.log)))
-    made = [_changed(output) for output in job.outputs]
-    there = all(made) and not begun  # what a killed job has left is half a file
-    logged = _changed(job.log)
-    # a finished job may say its last word after its output is there, so a newer log alone means nothing
-    if logged and (not there or logged > max(made)) and (error := _error(_tail(job.log))):
-        return Found(job, "failed", now - logged, error)
-    record = known.of(job.outputs[0]) if there else None
-    return Found(job, "done", took(record)) if record else Found(job, "waiting")
+def _look(job: Job, listed: Mapping[str, Entry], held: bool) -> Found:
+    running, failed = (_note(kind, job.target) for kind in ("running", "failed"))
+    if running and held:
+        return Found(job, "running", time.time() - running["since"], _last_line(job.log))
+    if failed:
+        return Found(job, "failed", time.time() - failed["at"], failed["said"])
+    entry = history.local(job.target) or listed.get(job.target)
+    done = entry is not None and all(map(os.path.isfile, job.outputs))
+    return Found(job, "done", entry["seconds"]) if done else Found(job, "waiting")
 
 
-def _changed(path: str | Path) -> float:
-    """Time of the last change, or 0 if there is no such file."""
+def _note(kind: str, target: str) -> dict[str, Any]:
     try:
-        return os.stat(path).st_mtime
-    except OSError:
-        return 0.0
+        return read_json(place(kind, target))
+    except InputError:  # there is none, or it goes away just now
+        return {}
 
 
-def took(record: Mapping[str, Any] | None) -> float | None:
-    """Seconds a job took, or None without a record."""
-    return record["endtime"] - record["starttime"] if record else None
-
-
-def _held() -> bool:
-    """Whether a reproduction runs here: the kernel gives its lock back when the last of its processes is gone."""
-    if not LOCK.exists():
-        return False
-    with LOCK.open() as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-def _tail(log: str | Path) -> list[str]:
-    """The last lines of a log that are not blank."""
+def _last_line(log: str) -> str:
+    """The last line of a log that is not blank."""
     try:
         with Path(log).open("rb") as stream:
             stream.seek(max(0, os.fstat(stream.fileno()).st_size - _TAIL))
             text = stream.read().decode("utf-8", errors="replace")
     except OSError:
-        return []
-    return [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
-
-
-def _last_line(lines: list[str]) -> str:
+        return ""
+    lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
     return lines[-1] if lines else ""
-
-
-def _error(lines: list[str]) -> str:
-    """The error a log ends in: our own message, a traceback's last line, or a usage error; else nothing."""
-    told = [line for line in lines if line.startswith("cmcgns: ")]
-    if told:
-        return told[-1]
-    if any(line.startswith("Traceback (most recent call last)") for line in lines):
-        return lines[-1]
-    boxed = [i for i, line in enumerate(lines) if line.startswith("╭─ Error")]
-    return lines[boxed[-1] + 1].strip("│ ") if boxed and boxed[-1] + 1 < len(lines) else ""
 
 
 def _shown(found: Found) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from cmcgns.errors import InputError
 from cmcgns.files import read_json
 from cmcgns.methods import METHODS
-from cmcgns.pipeline.ledger import ledger_path, read
+from cmcgns.pipeline.history import Entry, hashed_files, ledger_path, read
 from cmcgns.pipeline.plan import Plan
 from cmcgns.reporting.tables import ABLATION, DATASETS, TITLES
 
@@ -20,23 +20,25 @@ class Step(NamedTuple):
     """One file of the chain.
 
     Attributes:
-        file, sha256: the file; of a raw file the hash that the job saw which read it.
-        rule: the job that made it; empty for a raw file.
+        file, sha256: the file; of a file that no job made the hash that the job saw which read it.
+        step: the function that made it; empty for a file that no job made.
         settings: all that the job could read of params.yaml.
         code: fingerprint of the code the job ran.
         started, seconds: when, UTC, and for how long.
-        inputs: the files the job read.
-        made: git revision, lock of packages, versions and device (`ledger.surroundings`).
+        inputs: file -> sha256 of what the job read.
+        raw: how many raw files it read besides, and one hash of them all.
+        made: git revision, packages, versions, device and threads (`record.surroundings`).
     """
 
     file: str
     sha256: str
-    rule: str = ""
+    step: str = ""
     settings: Any = None
     code: str = ""
     started: str = ""
     seconds: float = 0.0
-    inputs: tuple[str, ...] = ()
+    inputs: Mapping[str, str] = {}
+    raw: Mapping[str, Any] = {}
     made: Mapping[str, Any] = {}
 
 
@@ -76,7 +78,7 @@ def chain(profile: str, targets: list[str]) -> list[Step]:
     Raises:
         InputError: a target is not in the ledger.
     """
-    entries = {entry["target"]: entry for entry in read(profile)}
+    entries = by_file(read(profile).values())
     for target in targets:
         if target not in entries:
             raise InputError(
@@ -86,34 +88,31 @@ def chain(profile: str, targets: list[str]) -> list[Step]:
     return follow(entries, targets)
 
 
-def follow(entries: Mapping[str, Mapping[str, Any]], targets: list[str]) -> list[Step]:
-    """As `chain`, in a ledger's entries by target; a target that is not there counts as a raw file."""
+def by_file(entries: Iterable[Entry]) -> dict[str, Entry]:
+    """The entry of each file that they speak of."""
+    return {file: entry for entry in entries for file in hashed_files(entry)}
+
+
+def follow(entries: Mapping[str, Entry], targets: list[str]) -> list[Step]:
+    """As `chain`, in entries by file; a file that is not there counts as made by no job."""
     steps: dict[str, Step] = {}
     queue = [(target, "") for target in targets]
-    while queue:
-        target, seen_as = queue.pop(0)
+    for target, seen_as in queue:  # grows while it is walked
         if target in steps:
             continue
         entry = entries.get(target)
-        if entry is None:
-            steps[target] = Step(target, seen_as)
-            continue
-        steps[target] = step_of(entry)
-        checksums = entry["record"].get("input_checksums") or {}
-        queue += [
-            (name, str(checksums.get(name, "")).removeprefix("sha256:")) for name in steps[target].inputs
-        ]
+        steps[target] = Step(target, seen_as) if entry is None else step_of(target, entry)
+        queue += steps[target].inputs.items()
     return list(steps.values())
 
 
-def step_of(entry: Mapping[str, Any]) -> Step:
-    """An entry of the ledger, read."""
-    record = entry["record"]
-    settings, code = _params(record.get("params") or [])
-    started = datetime.fromtimestamp(record["starttime"], UTC)
+def step_of(file: str, entry: Entry) -> Step:
+    """One file of an entry."""
+    started = datetime.fromtimestamp(entry["started"], UTC)
     return Step(
-        entry["target"], entry["sha256"], record["rule"], settings, code, started.isoformat(timespec="seconds"),
-        round(record["endtime"] - record["starttime"], 1), tuple(record.get("input") or []), entry["made"],
+        file, hashed_files(entry)[file], entry["step"].removeprefix("cmcgns."), entry["settings"], entry["code"],
+        started.isoformat(timespec="seconds"), round(entry["seconds"], 1), hashed_files(entry, "inputs"),
+        entry.get("reads") or {}, entry["made"],
     )  # fmt: skip
 
 
@@ -126,15 +125,19 @@ def as_text(profile: str, targets: list[str]) -> str:
             lines.append(f"{target}: {value.get('metric')} {value.get('primary')}")
     for step in chain(profile, targets):
         lines += ["", f"{step.file}", f"  sha256    {step.sha256 or 'not recorded'}"]
-        if not step.rule:
-            lines.append("  raw file")
+        if not step.step:
+            lines.append("  made by no job")
             continue
-        lines.append(f"  made by   {step.rule}, code {step.code}, {step.started}, {step.seconds} s")
+        lines.append(f"  made by   {step.step}, code {step.code}, {step.started}, {step.seconds} s")
         lines.append("  under     " + ", ".join(f"{name} {value}" for name, value in step.made.items()))
         lines += (
             [f"  settings  {json.dumps(step.settings, sort_keys=True)}"] if step.settings is not None else []
         )
         lines += [f"  from      {name}" for name in step.inputs]
+        if step.raw:
+            lines.append(
+                f"  from      {step.raw['files']} raw files and folders, sha256 {step.raw['sha256']}"
+            )
     return "\n".join(lines)
 
 
@@ -146,13 +149,13 @@ def as_prov(profile: str, targets: list[str]) -> dict[str, Any]:
     generated: dict[str, Any] = {}
     for step in chain(profile, targets):
         entity[f"file:{step.file}"] = {"cmcgns:sha256": step.sha256}
-        if not step.rule:
+        if not step.step:
             continue
-        job = f"job:{step.rule}-{step.started}-{step.file}"
+        job = f"job:{step.step}-{step.started}-{step.file}"
         activity[job] = {
             "prov:startTime": step.started,
             "cmcgns:seconds": step.seconds,
-            "cmcgns:rule": step.rule,
+            "cmcgns:step": step.step,
             "cmcgns:code": step.code,
             "cmcgns:settings": json.dumps(step.settings, sort_keys=True),
             **{f"cmcgns:{name}": value for name, value in step.made.items()},
@@ -175,22 +178,3 @@ def title(table: str, arm: str) -> str:
     if table == "4" and arm in ABLATION:
         return ABLATION[arm]
     return METHODS[arm].title if arm in METHODS else arm.partition("-")[2]
-
-
-def _params(texts: list[str]) -> tuple[Mapping[str, Any] | None, str]:
-    """Settings and code among a record's parameters, which are texts as Python writes them, in no order to rely on."""
-    settings, code = None, ""
-    for text in _plain(texts):
-        if text.startswith("{"):
-            settings = json.loads(text)
-        elif len(text) == 16 and not set(text) - set("0123456789abcdef"):
-            code = text
-    return settings, code
-
-
-def _plain(texts: list[str]) -> Iterator[str]:
-    """Without Python's quotes, and without those a rule has put round a shell argument."""
-    for text in texts:
-        if text[:1] in "'\"" and text[:1] == text[-1:]:
-            text = text[1:-1].replace("\\'", "'")
-        yield text.strip("'")

@@ -8,35 +8,34 @@ from typing import Any
 
 from cmcgns.errors import InputError
 from cmcgns.files import read_json, write_text
-from cmcgns.pipeline.paths import Paths
 from cmcgns.reporting.tables import Cell, arm_title, summary, to_csv, to_latex, to_markdown
 
 
-def write_alignment_table(kind: str, paths: Paths, *, metrics: dict[str, Path]) -> None:
-    """Write `tables/<kind>.csv`, `.md` and `.tex`, and the scores of single findings (`metric: finding`) as `.details.csv`.
+def write_alignment_table(
+    *, name: str, arms: list[str], metrics: list[Path], csv: Path, details: Path, md: Path, tex: Path
+) -> None:
+    """Write the table three times, and the scores of single findings (`metric: finding`) as `details`.
 
     Args:
-        kind: "retrieval", "zero_shot" or "grounding".
-        metrics: arm -> its `metrics.json` of `evaluation.alignment`.
+        name: the kind, "retrieval", "zero_shot" or "grounding".
+        metrics: for each of `arms` its `metrics.json` of `evaluation.alignment`.
     """
-    found = {arm: read_json(path) for arm, path in metrics.items()}
-    for arm, document in found.items():
-        if document["kind"] != kind:
-            raise InputError(f"these are scores of {document['kind']}", file=metrics[arm], expected=kind)
+    found = dict(zip(arms, map(read_json, metrics), strict=True))
+    for document, file in zip(found.values(), metrics, strict=True):
+        if document["kind"] != name:
+            raise InputError(f"these are scores of {document['kind']}", file=file, expected=name)
     scored = {arm: document for arm, document in found.items() if document["seeds"]}
-    every = alignment_cells(kind, scored)
+    every = alignment_cells(name, scored)
     cells = [cell for cell in every if ": " not in cell.metric]
-    write_text(paths.table(kind, "csv"), to_csv(cells))
-    write_text(paths.table(kind, "details.csv"), to_csv([cell for cell in every if ": " in cell.metric]))
+    write_text(csv, to_csv(cells))
+    write_text(details, to_csv([cell for cell in every if ": " in cell.metric]))
     if not scored:
-        why = next(
-            (document["reason"] for document in found.values()), "no method that reads reports was run"
-        )
-        write_text(paths.table(kind, "md"), f"Not measured: {why}.\n")
-        write_text(paths.table(kind, "tex"), f"% not measured: {why}\n")
+        why = found[arms[0]]["reason"]
+        write_text(md, f"Not measured: {why}.\n")
+        write_text(tex, f"% not measured: {why}\n")
         return
-    write_text(paths.table(kind, "md"), to_markdown(cells) + f"\n{_note(next(iter(scored.values())))}\n")
-    write_text(paths.table(kind, "tex"), to_latex(cells))
+    write_text(md, to_markdown(cells) + f"\n{_note(next(iter(scored.values())))}\n")
+    write_text(tex, to_latex(cells))
 
 
 def alignment_cells(kind: str, documents: dict[str, dict[str, Any]]) -> list[Cell]:

@@ -63,55 +63,68 @@ class Verdict(NamedTuple):
 
 
 def write_audit_page(
-    audit: Path, gate: Path, files: Mapping[str, Mapping[str, Any]], out: Path
+    *,
+    scheme: str,
+    sources: Sequence[str],
+    seeds: Sequence[int],
+    audit: Path,
+    gate: Path,
+    split: Sequence[Path],
+    index: Sequence[Path],
+    ranks: Sequence[Path] = (),
+    out: Path,
 ) -> dict[tuple[str, str], Verdict]:
     """Write the page: one HTML file that needs no network and shows no id but hashed ones.
 
     Args:
+        scheme: the profile's.
         audit: `audit.json` of `audit.profile.audit_profile`.
-        gate: of the profile's scheme; without it nothing counts as accepted, so that the page can be written while
-            the gate stops a run.
-        files: source -> `split, index` and `ranks`, {seed: file}, all of the profile's scheme.
+        gate: what was accepted under `scheme`.
+        split, index: one a source, in the order of `sources`; the splits of `scheme`.
+        ranks: subsets under `scheme`; of every source but mimic_cxr, one a seed.
 
     Returns:
         (source, scheme) -> its verdict.
     """
     document = read_json(audit)
-    passed = gate.is_file()
-    accepted = read_json(gate)["accepted"] if passed else []
-    facts, own = document["facts"], document["scheme"]
-    schemes = [own, *(scheme for scheme in SCHEMES if scheme != own)]
-    findings = worst_first(with_reasons(document["findings"], accepted, own), schemes)
+    facts = document["facts"]
+    schemes = [scheme, *(other for other in SCHEMES if other != scheme)]
+    accepted = read_json(gate)["accepted"]
+    findings = worst_first(with_reasons(document["findings"], accepted, scheme), schemes)
     open_checks = [fact for fact in facts if _is_unchecked(fact)]
     verdicts, unchecked = {}, {}
-    for source in document["sources"]:
-        for scheme in schemes:
-            about = {"source": source, "scheme": scheme}
+    for source in sources:
+        for which in schemes:
+            about = {"source": source, "scheme": which}
             missing = [fact for fact in open_checks if _applies(fact, **about)]
             drawn = not any(fact["check"] == "A1-image-overlap" for fact in missing)
-            verdicts[source, scheme] = verdict([f for f in findings if _applies(f, **about)], drawn=drawn)
-            unchecked[source, scheme] = len(missing)
+            verdicts[source, which] = verdict([f for f in findings if _applies(f, **about)], drawn=drawn)
+            unchecked[source, which] = len(missing)
+    subset_keys = [(source, seed) for source in sources if source != "mimic_cxr" for seed in seeds]
+    subsets = dict(zip(subset_keys, ranks, strict=True))
     with rc_context(STYLE):
-        sources = [describe_source(source, files[source]) for source in document["sources"]]
+        described = []
+        for source, rows, table in zip(sources, split, index, strict=True):
+            ranked = {seed: read_parquet(file) for (of, seed), file in subsets.items() if of == source}
+            described.append(describe_source(source, read_parquet(rows), read_parquet(table), ranked))
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("cmcgns.reporting"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     page = environment.get_template("audit.html.j2").render(
-        scheme=own,
+        scheme=scheme,
         schemes=schemes,
-        passed=passed,
-        names=document["sources"],
+        names=sources,
         verdicts=verdicts,
         unchecked=unchecked,
         findings=findings,
-        baselines={scheme: _baselines(facts, scheme) for scheme in schemes},
+        baselines={which: _baselines(facts, which) for which in schemes},
         open_checks=open_checks,
         further=[
             fact | {"numbers": _flat(fact["values"])}
             for fact in facts
             if not _is_unchecked(fact) and fact["check"] != BASELINES
         ],
-        sources=sources,
+        sources=described,
         checks=CHECKS,
         number=_number,
         words=_words,
@@ -198,10 +211,10 @@ def nesting(ranks: pd.DataFrame, training: set[str]) -> tuple[list[int], bool]:
     return [len(s) for s in sets], all(a <= b for a, b in zip(sets, sets[1:], strict=False))
 
 
-def describe_source(source: str, files: Mapping[str, Any]) -> dict[str, Any]:
-    """The plots of one source, each `title, image, alt` and the table of its numbers, `header, rows`."""
-    split, index = read_parquet(files["split"]), read_parquet(files["index"])
-    ranks = {seed: read_parquet(file) for seed, file in files["ranks"].items()}
+def describe_source(
+    source: str, split: pd.DataFrame, index: pd.DataFrame, ranks: Mapping[int, pd.DataFrame]
+) -> dict[str, Any]:
+    """The plots of one source, each `title, image, alt` and the table of its numbers, `header, rows`; `ranks` by seed."""
     tasks = {str(task): rows for task, rows in split.groupby("task", sort=False)}
     crossing = {task: group_overlap(rows) for task, rows in tasks.items()}
     plots = [

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from cmcgns.errors import InputError
 from cmcgns.files import csv_text, read_json, write_text
 from cmcgns.methods import METHODS
-from cmcgns.pipeline.paths import Paths
+from cmcgns.reporting.runs import Group, keyed
 
 TASKS = {"I": "classification", "II": "detection", "III": "segmentation"}
 # what is compared in C4 and C5: metric, its control
@@ -36,31 +35,29 @@ class Finding(NamedTuple):
 
 
 def write_claims(
-    paths: Paths,
     *,
-    cells: Iterable[tuple[str, str, int]],
+    cells: Sequence[Group],
     seeds: list[int],
+    metrics: list[Path],
     comparisons: Path,
-    grounding: Mapping[str, Path] | None = None,
+    grounding_arms: list[str],
+    grounding: Sequence[Path] = (),
+    csv: Path,
+    md: Path,
 ) -> None:
-    """Write `tables/claims.csv` and `.md` from finished runs.
+    """Write the findings twice.
 
     Args:
         cells: the (arm, pair, fraction) that were run.
+        metrics: cells x seeds, the `metrics.json` of the runs.
         comparisons: the table of comparisons with CM-CGNS.
-        grounding: arm -> its metrics of phrase grounding.
+        grounding: for each of `grounding_arms` its metrics of phrase grounding.
     """
-    scores = {}
-    for arm, pair, fraction in cells:
-        for seed in seeds:
-            path = Path(paths.cell(arm, pair, fraction, seed)) / "metrics.json"
-            if not path.exists():
-                raise InputError("a run is missing", file=path, remedy="run `cmcgns reproduce`")
-            value = read_json(path)["primary"]
-            if value is not None:
-                scores[arm, pair, fraction, seed] = 100 * value
+    primary = {key: read_json(file)["primary"] for key, file in keyed(cells, seeds, metrics).items()}
+    scores = {key: 100 * value for key, value in primary.items() if value is not None}
+    attended = dict(zip(grounding_arms, map(read_json, grounding), strict=True))
     found = [*families(scores), *ablation(scores), *against_random(comparisons)]
-    found += [*attention({arm: read_json(path) for arm, path in (grounding or {}).items()}), *best(scores)]
+    found += [*attention(attended), *best(scores)]
     rows = [
         [
             f.claim,
@@ -74,11 +71,9 @@ def write_claims(
     ]
     header = ["claim", "task", "difference of", "mean", "each", "verdict"]
     with_header = [header, *rows]
-    write_text(paths.table("claims", "csv"), csv_text(with_header))
+    write_text(csv, csv_text(with_header))
     lines = ["| " + " | ".join(row) + " |" for row in with_header]
-    write_text(
-        paths.table("claims", "md"), "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]]) + "\n"
-    )
+    write_text(md, "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]]) + "\n")
 
 
 def families(scores: Scores) -> list[Finding]:

@@ -1,25 +1,24 @@
 """Every method against a reference and against the best, cell by cell, with intervals and corrected p-values.
 
-Written as `comparisons.csv` and `.md`, and what a cell can tell apart at all.
+Also what a cell can tell apart at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from math import comb, isnan
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
-import pandas as pd
 
 from cmcgns.errors import InputError
 from cmcgns.evaluation.statistics import compare, draw_weights, holm, resampled_metric
 from cmcgns.files import write_text
 from cmcgns.parquet import read_parquet
-from cmcgns.pipeline.paths import Paths
 from cmcgns.reporting.resolution import Row, resolution
-from cmcgns.reporting.tables import DATASETS, NUMERALS, Group, arm_title
+from cmcgns.reporting.runs import Group, Key, keyed
+from cmcgns.reporting.tables import DATASETS, NUMERALS, arm_title
 
 RESAMPLES = {
     "detection": 200
@@ -34,36 +33,47 @@ NOTE = (
 
 
 def write_comparisons(
-    paths: Paths,
     *,
-    tables: Mapping[str, Iterable[Group]],
+    tables: Mapping[str, Sequence[Group]],
     seeds: list[int],
+    predictions: list[Path],
+    csv: Path,
+    md: Path,
     reference: str = "cm_cgns",
     resamples: int = 1000,
 ) -> None:
-    """Write `comparisons.csv` and `comparisons.md` of all cells in which two methods have a seed in common.
+    """Write the comparisons of all cells twice.
 
     Args:
         tables: for each table the (arm, pair, fraction) of its cells; p-values are corrected within a table.
-        seeds: those are compared that both arms have finished.
+        predictions: groups of all tables x seeds, each run once, the `predictions.parquet` of the runs.
         reference: the arm that all others are compared with.
         resamples: of the test set's patients.
+
+    Raises:
+        InputError: no cell has two methods, or runs of a cell were tested on different images.
     """
+    files = keyed([group for groups in tables.values() for group in groups], seeds, predictions)
     rows = [
         row
         for name, groups in tables.items()
-        for row in compare_table(name, paths, groups, seeds, reference, resamples)
+        for row in compare_table(name, groups, seeds, files, reference, resamples)
     ]
     if not rows:
-        raise InputError("no two methods have a finished run in common", remedy="run `cmcgns reproduce`")
-    write_text(paths.table("comparisons", "csv"), to_csv(rows))
-    write_text(paths.table("comparisons", "md"), to_markdown(rows, arm_title(reference)))
+        raise InputError("no two methods have a run in common", remedy="add a method to params.yaml")
+    write_text(csv, to_csv(rows))
+    write_text(md, to_markdown(rows, arm_title(reference)))
 
 
 def compare_table(
-    name: str, paths: Paths, groups: Iterable[Group], seeds: list[int], reference: str, resamples: int
+    name: str,
+    groups: Sequence[Group],
+    seeds: list[int],
+    files: Mapping[Key, Path],
+    reference: str,
+    resamples: int,
 ) -> list[Row]:
-    """A row for each of the table's `pairs_of_cell` that has a seed in common."""
+    """A row for each of the table's `pairs_of_cell`. The reference may be of another table, if it is in `files`."""
     cells: dict[tuple[str, int], list[str]] = {}
     for arm, pair, fraction in groups:
         cells.setdefault((pair, fraction), []).append(arm)
@@ -71,14 +81,15 @@ def compare_table(
     for (pair, fraction), arms in cells.items():
         task, _, source = pair.partition("-")
         draws = min(resamples, RESAMPLES.get(task, resamples))
-        values, count = cell_values(paths, pair, fraction, [*dict.fromkeys([reference, *arms])], seeds, draws)
-        unplanned += comb(sum(arm != reference and bool(runs) for arm, runs in values.items()), 2)
+        runs = {
+            arm: [files[arm, pair, fraction, seed] for seed in seeds]
+            for arm in dict.fromkeys([reference, *arms])
+            if (arm, pair, fraction, seeds[0]) in files
+        }
+        values, count = cell_values(runs, draws)
+        unplanned += comb(len(values.keys() - {reference}), 2)
         for arm, other in pairs_of_cell(values, reference):
-            shared = sorted(values[arm].keys() & values[other].keys())
-            if not shared:
-                continue
-            first, second = (np.stack([values[key][seed] for seed in shared]) for key in (arm, other))
-            found = compare(first, second, count)
+            found = compare(values[arm], values[other], count)
             difference, low, high, resolvable = (
                 None if x is None else 100 * x
                 for x in (found.difference, found.low, found.high, found.resolvable)
@@ -86,7 +97,7 @@ def compare_table(
             cell = (NUMERALS[name] or name, DATASETS[source], f"{fraction}%")
             titles = (arm_title(arm), arm_title(other))
             rows.append(
-                Row(*cell, *titles, difference, low, high, found.p, None, resolvable, count, len(shared))
+                Row(*cell, *titles, difference, low, high, found.p, None, resolvable, count, len(seeds))
             )
     planned = [row for row in rows if row.reference == arm_title(reference)]
     chosen = [row for row in rows if row.reference != arm_title(reference)]
@@ -97,49 +108,42 @@ def compare_table(
     return [row._replace(p_holm=corrected[row]) for row in rows]
 
 
-def pairs_of_cell(values: Mapping[str, Mapping[int, np.ndarray]], reference: str) -> list[tuple[str, str]]:
+def pairs_of_cell(values: Mapping[str, np.ndarray], reference: str) -> list[tuple[str, str]]:
     """Each other arm with the reference, then, if another arm has the highest mean over its seeds, the rest with that one.
 
     So every arm meets the best other of the cell, and no pair comes twice.
 
     Args:
-        values: arm -> seed -> the metric, then its resamples.
+        values: arm -> (S, 1 + R) for each seed the metric, then its resamples.
     """
-    measured = {arm: [run[0] for run in runs.values() if not isnan(run[0])] for arm, runs in values.items()}
+    measured = {arm: [run[0] for run in runs if not isnan(run[0])] for arm, runs in values.items()}
     means = {arm: fmean(found) for arm, found in measured.items() if found}
     best = max([reference, *means], key=lambda arm: means.get(arm, -1.0))
     others = [arm for arm in values if arm != reference]
-    pairs = [(arm, reference) for arm in others]
+    pairs = [(arm, reference) for arm in others if reference in values]
     return pairs + [(arm, best) for arm in others if arm != best and best != reference]
 
 
-def cell_values(
-    paths: Paths, pair: str, fraction: int, arms: list[str], seeds: list[int], resamples: int
-) -> tuple[dict[str, dict[int, np.ndarray]], int]:
-    """By arm and seed the `resampled_metric` of every finished run, and the number of patients in the test set.
+def cell_values(runs: Mapping[str, list[Path]], resamples: int) -> tuple[dict[str, np.ndarray], int]:
+    """By arm the `resampled_metric` of its runs, one a row, and the number of patients in the test set.
+
+    Args:
+        runs: arm -> the `predictions.parquet` of its seeds; of one arm or more.
 
     Raises:
         InputError: when two runs were tested on different images.
     """
-    values: dict[str, dict[int, np.ndarray]] = {arm: {} for arm in arms}
-    test: pd.DataFrame | None = None
-    weights = np.empty((0, 0))
-    for arm in arms:
-        for seed in seeds:
-            folder = Path(paths.cell(arm, pair, fraction, seed))
-            if not (folder / "metrics.json").exists():
-                continue
-            file = folder / "predictions.parquet"
-            predictions = read_parquet(file)
-            if test is None:
-                test = predictions[["image", "group"]]
-                weights = draw_weights(test["group"], resamples)
-            elif not test.equals(predictions[["image", "group"]]):
-                raise InputError(
-                    "tested on other images than the runs before", file=file, remedy="run it again"
-                )
-            values[arm][seed] = resampled_metric(predictions, weights)
-    return values, 0 if test is None else test["group"].nunique()
+    test = read_parquet(next(iter(runs.values()))[0], ["image", "group"])
+    weights = draw_weights(test["group"], resamples)
+
+    def measure(file: Path) -> np.ndarray:
+        predictions = read_parquet(file)
+        if not test.equals(predictions[["image", "group"]]):
+            raise InputError("tested on other images than the runs before", file=file, remedy="run it again")
+        return resampled_metric(predictions, weights)
+
+    values = {arm: np.stack([measure(file) for file in files]) for arm, files in runs.items()}
+    return values, test["group"].nunique()
 
 
 def to_csv(rows: list[Row]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from cmcgns.files import csv_text, read_json, write_text
-from cmcgns.pipeline.paths import Paths
 from cmcgns.reporting.tables import arm_title
 
 HEADER = [
@@ -20,21 +19,24 @@ HEADER = [
 ]
 
 
-def write_compute(paths: Paths, *, phases: list[list[str]]) -> None:
-    """Write `tables/compute.csv` and `.md`, a row an arm.
+def write_compute(
+    *, runs: list[str], phases: list[list[str]], compute: list[Path], csv: Path, md: Path
+) -> None:
+    """Write the table twice, a row an arm.
 
     Args:
-        phases: (arm, phase, folder of its weights); a phase that several arms share counts for each of them.
+        runs: such as "cm_cgns/stage1".
+        phases: (arm, phase, one of `runs`); a run that several arms share counts for each of them.
+        compute: for each of `runs` its `compute.json`.
     """
+    known = dict(zip(runs, map(read_json, compute), strict=True))
     arms: dict[str, list[dict]] = {}
-    for arm, _, folder in phases:
-        arms.setdefault(arm, []).append(read_json(Path(folder) / "compute.json"))
+    for arm, _, run in phases:
+        arms.setdefault(arm, []).append(known[run])
     rows = [HEADER, *(_row(arm, ledgers) for arm, ledgers in arms.items())]
-    write_text(paths.table("compute", "csv"), csv_text(rows))
+    write_text(csv, csv_text(rows))
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    write_text(
-        paths.table("compute", "md"), "\n".join([lines[0], "|---" * len(HEADER) + "|", *lines[1:]]) + "\n"
-    )
+    write_text(md, "\n".join([lines[0], "|---" * len(HEADER) + "|", *lines[1:]]) + "\n")
 
 
 def _row(arm: str, ledgers: list[dict]) -> list[str]:

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from cmcgns.errors import InputError
 from cmcgns.evaluation.alignment import Model, select_phrases, split_images, squares
 from cmcgns.evaluation.cell import prepare
 from cmcgns.evaluation.grounding import field_of_view, to_store, upsample
@@ -36,24 +34,30 @@ COLUMNS = 3
 
 
 def attention_figure(
-    *, objective: str, title: str, weights: Path, files: dict[str, Path], settings: dict[str, Any], out: Path
-) -> pd.DataFrame:
-    """Draw the attention of chosen sentences over their radiographs: `out` with `.png` and `.pdf`.
+    *,
+    objective: str,
+    title: str,
+    weights: Path,
+    settings: dict[str, Any],
+    png: Path,
+    pdf: Path,
+    **files: Path,
+) -> dict[str, int]:
+    """Draw the attention of chosen sentences over their radiographs.
 
     The choice follows from the data and `settings["split_seed"]`, so it is the same for every method: one sentence a
     finding and image, with the true boxes where they are known, else sentences of the reports.
 
     Args:
         objective: the class of the objective (`objectives.build.build_objective`).
-        files, settings: as `alignment.run` takes them for `grounding`, and `files["reports"]`, the table of reports, for
-            data without boxes; `settings["panels"]`, how many.
-        out: the two files without their ending.
+        files, settings: as `alignment.align` takes them for `grounding`, and `reports`, the table of reports, for data
+            without boxes; `settings["panels"]`, how many.
 
     Returns:
-        The sentences drawn.
+        How many sentences were drawn.
     """
     prepare(settings)
-    model = Model.load(objective, weights, files["tokens"], settings)
+    model = Model.load(objective, weights, files, settings)
     phrases, _ = select_phrases(files, model)
     if phrases.empty:
         held_out = split_images(files, ("test", "valid"))
@@ -73,8 +77,8 @@ def attention_figure(
         list(chosen["phrase"]),
         title,
     )
-    save(figure, out)
-    return chosen
+    save(figure, png=png, pdf=pdf)
+    return {"sentences": len(chosen)}
 
 
 def draw_attention(
@@ -115,21 +119,18 @@ def draw_attention(
 
 
 def tsne_figure(
-    *, features: Path, store_table: Path, index: Path, seed: int, title: str, out: Path
+    *, features: Path, store_table: Path, index: Path, seed: int, title: str, png: Path, pdf: Path, json: Path
 ) -> dict[str, Any]:
-    """Draw a trunk's features of CheXpert 5x200 by t-SNE: `out` with `.png`, `.pdf`, and the numbers as `.json`.
+    """Draw a trunk's features of CheXpert 5x200 by t-SNE, and write the numbers that its separation comes to.
 
     Args:
         features: of the step `features` for CheXpert, (rows of the store, views, C); the first view is the centre crop.
         seed: of the draw and of t-SNE.
-        out: the files without their ending.
 
     Returns:
         `separation` of the features (not of the plane), and `images_a_class`. Below two images a class the numbers are
         None and the picture says so.
     """
-    if not features.exists():
-        raise InputError("the features do not exist", file=features, remedy="run `cmcgns features` first")
     stored = read_parquet(store_table, columns=["image_id", "row"]).set_index("image_id")["row"]
     table = read_parquet(index)
     five = five_classes(table[table["image_id"].map(stored).ge(0)], seed)
@@ -142,8 +143,8 @@ def tsne_figure(
         points = embed_in_plane(x, seed)
     else:
         numbers |= dict.fromkeys(("silhouette", "knn_purity", "knn_accuracy", "knn_chance", "k"))
-    save(draw_classes(points, five["target"].to_numpy(), numbers, title), out)
-    write_json(out.with_name(f"{out.name}.json"), numbers)
+    save(draw_classes(points, five["target"].to_numpy(), numbers, title), png=png, pdf=pdf)
+    write_json(json, numbers)
     return numbers
 
 
@@ -181,8 +182,8 @@ def draw_classes(
     return figure
 
 
-def save(figure: Figure, out: Path) -> None:
-    """Write `<out>.png` and `<out>.pdf`; the same figure gives the same bytes."""
-    for ending, metadata in METADATA.items():
-        with rc_context(STYLE), atomic(out.with_name(f"{out.name}.{ending}")) as temporary:
-            figure.savefig(temporary, format=ending, dpi=200, metadata=metadata)
+def save(figure: Figure, **files: Path) -> None:
+    """Write a figure as `png` and `pdf`; the same figure gives the same bytes."""
+    for ending, file in files.items():
+        with rc_context(STYLE), atomic(file) as temporary:
+            figure.savefig(temporary, format=ending, dpi=200, metadata=METADATA[ending])

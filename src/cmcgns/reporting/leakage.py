@@ -1,9 +1,10 @@
-"""What leakage costs: the same heads under every split scheme, `leakage.csv` and `.md`."""
+"""What leakage costs: the same heads under every split scheme."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +13,8 @@ import numpy as np
 from cmcgns.evaluation.statistics import compare, draw_weights, resampled_metric
 from cmcgns.files import read_json, write_text
 from cmcgns.parquet import read_parquet
-from cmcgns.pipeline.paths import Paths
 from cmcgns.reporting.comparisons import RESAMPLES
+from cmcgns.reporting.runs import Group
 from cmcgns.reporting.tables import DATASETS, METRICS, arm_title
 
 NOTE = (
@@ -45,32 +46,34 @@ class Row(NamedTuple):
 
 
 def write_leakage(
-    paths: Paths,
     *,
-    cells: Iterable[tuple[str, str, int]],
+    cells: Sequence[Group],
     schemes: list[str],
     seeds: list[int],
-    own: str,
+    audit: Path,
+    predictions: list[Path],
+    csv: Path,
+    md: Path,
     resamples: int = 1000,
 ) -> None:
-    """Write the table.
+    """Write the table twice.
 
     Args:
         cells: (arm, pair, fraction).
         schemes: those compared; `audited` is the reference.
-        own: the profile's scheme, whose cells lie where the other tables read them.
+        audit: the findings of all schemes.
+        predictions: cells x schemes x seeds, the `predictions.parquet` of the runs.
         resamples: of the test set's patients.
     """
-    findings = read_json(paths.audit)["findings"]
+    findings = read_json(audit)["findings"]
+    files = dict(zip(product(map(tuple, cells), schemes, seeds), predictions, strict=True))
     rows: list[Row] = []
     for arm, pair, fraction in cells:
         task, _, source = pair.partition("-")
         found = {}
         for scheme in schemes:
-            folders = [
-                paths.cell(arm, pair, fraction, seed, "" if scheme == own else scheme) for seed in seeds
-            ]
-            found[scheme] = _estimate([Path(folder) for folder in folders], RESAMPLES.get(task, resamples))
+            runs = [files[(arm, pair, fraction), scheme, seed] for seed in seeds]
+            found[scheme] = _estimate(runs, RESAMPLES.get(task, resamples))
         for scheme, (mean, low, high, images) in found.items():
             rows.append(
                 Row(
@@ -87,8 +90,8 @@ def write_leakage(
                     leaks(findings, source, task, scheme),
                 )
             )
-    write_text(paths.table("leakage", "csv"), to_csv(rows))
-    write_text(paths.table("leakage", "md"), to_markdown(rows))
+    write_text(csv, to_csv(rows))
+    write_text(md, to_markdown(rows))
 
 
 def leaks(findings: Iterable[Mapping[str, Any]], source: str, task: str, scheme: str) -> str:
@@ -151,9 +154,9 @@ def _interval(value: float | None, low: float | None, high: float | None, sign: 
 Estimate = tuple[float | None, float | None, float | None, int]
 
 
-def _estimate(folders: list[Path], resamples: int) -> Estimate:
+def _estimate(predictions: list[Path], resamples: int) -> Estimate:
     """Mean over the runs in per cent, its 95 % interval, and the number of test images."""
-    tables = [read_parquet(folder / "predictions.parquet") for folder in folders]
+    tables = [read_parquet(file) for file in predictions]
     weights = draw_weights(tables[0]["group"], resamples)
     values = np.stack([resampled_metric(table, weights) for table in tables])
     found = compare(values, np.zeros_like(values), tables[0]["group"].nunique())

@@ -15,7 +15,6 @@ from PIL import Image
 
 from cmcgns.files import read_json, write_text
 from cmcgns.methods import METHODS
-from cmcgns.pipeline.paths import Paths
 from cmcgns.reporting.page_curves import efficiency_plots, head_plots, loss_plot
 from cmcgns.reporting.page_history import PRIMARY, read_alignment, read_cells, read_phases
 from cmcgns.reporting.page_plots import sample
@@ -33,6 +32,7 @@ from cmcgns.reporting.page_tables import (
     settings_table,
 )
 from cmcgns.reporting.resolution import read_rows, resolution
+from cmcgns.reporting.runs import Group, run_keys
 from cmcgns.reporting.tables import NUMERALS, TITLES, Cell, arm_title, read_csv
 
 ALIGNMENT = ("retrieval", "zero_shot", "grounding")
@@ -42,60 +42,81 @@ SEVERITIES = ("critical", "warning", "info")
 
 
 def write_page(
-    paths: Paths,
     *,
-    tables: Mapping[str, Sequence[tuple[str, str, int]]],
+    profile: str,
+    tables: Mapping[str, Sequence[Group]],
     others: Sequence[str],
-    seeds: list[int],
+    seeds: Sequence[int],
     arms: Mapping[str, Mapping[str, Any]],
+    runs: Sequence[str],
+    readers: Sequence[str],
     leakage: Mapping[str, Any],
     scheme: str,
     settings: Mapping[str, Any],
     code: Mapping[str, str],
     figures: Sequence[Sequence[str]],
     differences: Sequence[Sequence[Any]],
+    metrics: Sequence[Path] = (),
+    csv: Sequence[Path] = (),
+    md: Sequence[Path] = (),
+    details: Sequence[Path] = (),
+    ranks: Path | None = None,
+    history: Sequence[Path] = (),
+    compute: Sequence[Path] = (),
+    alignment: Sequence[Path] = (),
+    pictures: Sequence[Path] = (),
+    numbers: Sequence[Path] = (),
+    audit: Path,
+    gate: Path,
+    out: Path,
 ) -> None:
-    """Write `report/index.html`; the same files and settings give the same bytes.
+    """Write the page; the same files and settings give the same bytes.
 
     Args:
         tables: name -> (arm, pair, fraction) of its runs, of the tables in the paper's form.
         others: names of the other tables.
-        arms: arm -> `phases`, pairs of name and folder, and `weights`, what its image encoder is taken from.
-        leakage: `groups` and `schemes` of the table of leakage.
+        arms: arm -> `phases`, pairs of name and run; `weights`, what its image encoder is taken from; `trunks`, seed -> name
+            of the encoder that its runs stand on.
+        runs: of pre-training, `<arm that owns it>/<phase>`; the order of the keys of `arms` does not outlive JSON.
+        readers: the arms that read reports.
+        leakage: `groups` and the `schemes` beside the profile's of the table of leakage.
         scheme: the profile's split scheme.
         settings: what each kind of run could read, by the names that `page_history` gives.
         code: step -> fingerprint.
-        figures: (kind, arm, file without ending).
+        figures: (kind, arm).
         differences: (leaf of params.yaml, the paper's value, the profile's).
+        metrics: of the runs of `tables`, each once, all seeds of a group together; then, for one scheme of `leakage`
+            after another, of the runs of its groups.
+        csv, md: of `tables`, then `others`.
+        details: of `tables`, then of those of `others` that are of alignment.
+        ranks: the plot of mean ranks, if that is one of `others`.
+        history, compute: losses and cost of each of `runs`.
+        alignment: for each of `others` that is of alignment, the scores of all `readers`.
+        pictures: of `figures`.
+        numbers: of those of `figures` that are a t-SNE.
     """
     groups = list(dict.fromkeys(tuple(group) for table in tables.values() for group in table))
+    keys = [("", key) for key in run_keys(groups, seeds)]
+    keys += [(other, key) for other in leakage["schemes"] for key in run_keys(leakage["groups"], seeds)]
     common = {"arms": arms, "code": code}
-    views = "features" in settings
-    runs = read_cells(paths, groups, seeds, views=views, **common)
-    for other in leakage["schemes"]:
-        if other != scheme:
-            runs |= read_cells(paths, leakage["groups"], seeds, views=views, scheme=other, **common)
-    for kind in others:
-        if kind in ALIGNMENT:
-            runs |= read_alignment(paths, kind, **common)
-    known = Known(paths, arms, scheme, runs, [])
-    resolvable = (
-        resolution(read_rows(Path(paths.table("comparisons", "csv")))) if "comparisons" in others else {}
-    )
+    cells = read_cells(dict(zip(keys, metrics, strict=True)), views="features" in settings, **common)
+    aligned = [kind for kind in others if kind in ALIGNMENT]
+    scores = [(kind, arm) for kind in aligned for arm in readers]
+    cells |= read_alignment(dict(zip(scores, alignment, strict=True)), **common)
+    names = [*tables, *others]
+    known = Known(dict(zip(names, csv, strict=True)), arms, scheme, cells, [])
+    more = dict(zip([*tables, *aligned], details, strict=True))
+    resolvable = resolution(read_rows(known.tables["comparisons"])) if "comparisons" in others else {}
     sections = [
-        *(_cell_section(name, known, resolvable.get(NUMERALS[name] or name, "")) for name in tables),
-        *(
-            _alignment_section(name, known) if name in ALIGNMENT else _plain_section(name, known)
-            for name in others
-        ),
+        _section(name, known, file, more.get(name), resolvable) for name, file in zip(names, md, strict=True)
     ]
-    phases = read_phases(arms, code)
+    phases = read_phases(dict(zip(runs, zip(history, compute, strict=True), strict=True)), **common)
     methods = {arm: style for style, arm in enumerate(dict.fromkeys(arm for arm, _, _ in groups))}
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("cmcgns.reporting"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     page = environment.get_template("report.html.j2").render(
-        profile=paths.profile,
+        profile=profile,
         sections=sections,
         families=list(dict.fromkeys(method.family for method in METHODS.values())),
         datasets=list(dict.fromkeys(name for section in sections for name in section["table"]["datasets"])),
@@ -110,84 +131,79 @@ def write_page(
         loss_legend=[
             {"title": name, "sample": Markup(sample(i))} for i, name in enumerate(("training", "validation"))
         ],
-        efficiency=efficiency_plots(groups, runs, methods),
+        efficiency=efficiency_plots(groups, cells, methods),
         losses=[
-            {"title": facts["title"], "svg": loss_plot(Path(facts["folder"]) / "history.csv", facts["title"])}
+            {"title": facts["title"], "svg": loss_plot(Path(facts["file"]), facts["title"])}
             for facts in phases.values()
         ],
-        heads=head_plots(groups, runs, methods),
-        figures=_figures(figures),
-        ranks=_ranks(Path(paths.table("ranks", "svg"))) if "ranks" in others else "",
-        audit=_audit(Path(paths.audit), Path(paths.gate(scheme)), scheme),
-        differences=settings_table(differences, paths.profile),
+        heads=head_plots(groups, cells, methods),
+        figures=_figures(figures, pictures, numbers),
+        ranks=base64.b64encode(ranks.read_bytes()).decode() if ranks else "",
+        audit=_audit(audit, gate, scheme),
+        differences=settings_table(differences, profile),
         data={
-            "profile": paths.profile,
+            "profile": profile,
             "numbers": known.numbers,
-            "runs": runs,
+            "runs": cells,
             "phases": phases,
             "settings": settings,
         },
     )
-    write_text(paths.report, page)
+    write_text(out, page)
 
 
 # ---- tables ----
 
 
-def _cell_section(name: str, known: Known, resolvable: str) -> dict[str, Any]:
-    """`resolvable`: what this table's numbers of seeds and test patients can tell apart at all (`resolution`)."""
-    cells = read_csv(Path(known.paths.table(name, "csv")))
-    more = read_csv(Path(known.paths.table(name, "details.csv")))
-    counts = count_verdicts(cells)
-    sentences = [f"Of the paper's cells: {counts}."] if counts else []
-    if resolvable:
-        sentences.append(
-            f"Between two methods, differences below these points cannot be told apart here: {resolvable}."
+def _section(
+    name: str, known: Known, md: Path, details: Path | None, resolvable: Mapping[str, str]
+) -> dict[str, Any]:
+    """A table with its title and notes.
+
+    Args:
+        details: further metrics of the same runs; of tables of the paper's form and of alignment.
+        resolvable: numeral or name of a table -> what its seeds and test patients can tell apart at all (`resolution`).
+    """
+    file, title = known.tables[name], TITLES[name]
+    if details is None:
+        return {"title": title, "table": plain(name, read_lines(file), known), "notes": notes(md)}
+
+    def explain(cell: Cell, score: str = PRIMARY) -> int:
+        if name in ALIGNMENT:
+            return explain_alignment(name, cell, known)
+        return explain_cell(name, cell, known, score)
+
+    cells, more = read_csv(file), read_csv(details)
+    counts, least = count_verdicts(cells), resolvable.get(NUMERALS.get(name) or name)
+    said = [f"Of the paper's cells: {counts}."] if counts else []
+    if least:
+        said.append(
+            f"Between two methods, differences below these points cannot be told apart here: {least}."
         )
     return {
-        "title": TITLES[name],
-        "table": grid(name, cells, known, lambda cell: explain_cell(name, cell, known, PRIMARY)),
-        "further": further(name, more, known, lambda cell: explain_cell(name, cell, known, cell.metric))
-        if more
-        else None,
-        "notes": sentences + notes(Path(known.paths.table(name, "md"))),
-    }
-
-
-def _alignment_section(kind: str, known: Known) -> dict[str, Any]:
-    cells = read_csv(Path(known.paths.table(kind, "csv")))
-    more = read_csv(Path(known.paths.table(kind, "details.csv")))
-
-    def explain(cell: Cell) -> int:
-        return explain_alignment(kind, cell, known)
-
-    return {
-        "title": TITLES[kind],
-        "table": grid(kind, cells, known, explain),
-        "further": further(kind, more, known, explain) if more else None,
-        "notes": notes(Path(known.paths.table(kind, "md"))),
-    }
-
-
-def _plain_section(name: str, known: Known) -> dict[str, Any]:
-    return {
-        "title": TITLES[name],
-        "table": plain(name, read_lines(Path(known.paths.table(name, "csv"))), known),
-        "notes": notes(Path(known.paths.table(name, "md"))),
+        "title": title,
+        "table": grid(name, cells, known, explain),
+        "further": further(name, more, known, lambda cell: explain(cell, cell.metric)) if more else None,
+        "notes": said + notes(md),
     }
 
 
 # ---- figures and audit ----
 
 
-def _figures(figures: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+def _figures(
+    figures: Sequence[Sequence[str]], pictures: Sequence[Path], numbers: Sequence[Path]
+) -> list[dict[str, Any]]:
     """Kinds with their pictures; below a t-SNE the numbers that its separation was measured with."""
     width = PIXELS if len(figures) <= FEW else PIXELS // 2
+    separations = dict(zip([arm for kind, arm in figures if kind == "tsne"], numbers, strict=True))
     kinds: dict[str, list[dict[str, Any]]] = {}
-    for kind, arm, file in figures:
-        numbers = read_json(f"{file}.json") if kind == "tsne" else {}
+    for (kind, arm), file in zip(figures, pictures, strict=True):
+        measured = read_json(separations[arm]) if kind == "tsne" else {}
         said = ", ".join(
-            f"{name.replace('_', ' ')} {number:.3g}" for name, number in numbers.items() if number is not None
+            f"{name.replace('_', ' ')} {number:.3g}"
+            for name, number in measured.items()
+            if number is not None
         )
         title = arm_title(arm)
         kinds.setdefault(kind, []).append(
@@ -195,7 +211,7 @@ def _figures(figures: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
                 "title": title,
                 "family": family(title, [arm]),
                 "said": said,
-                "image": picture(Path(f"{file}.png"), width),
+                "image": picture(file, width),
             }
         )
     return [{"kind": kind, "title": FIGURES[kind], "pictures": found} for kind, found in kinds.items()]
@@ -210,10 +226,6 @@ def picture(file: Path, width: int) -> str:
     buffer = io.BytesIO()
     image.quantize(256).save(buffer, format="png", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()
-
-
-def _ranks(file: Path) -> str:
-    return base64.b64encode(file.read_bytes()).decode()
 
 
 def _audit(audit: Path, gate: Path, scheme: str) -> dict[str, Any]:

@@ -37,8 +37,7 @@ def efficiency_plots(
         for arm, fractions in arms.items():
             points = []
             for fraction in sorted(fractions):
-                found = runs.get(cell_key(arm, pair, fraction), {"seeds": []})["seeds"]
-                scores = [run["values"][PRIMARY] for run in found]
+                scores = [run["values"][PRIMARY] for run in runs[cell_key(arm, pair, fraction)]["seeds"]]
                 _, mean, std = summary(None if score is None else score / 100 for score in scores)
                 if mean is not None:
                     spread = (None, None) if std is None else (mean - std, mean + std)
@@ -69,8 +68,7 @@ def head_plots(
     cells: dict[tuple[str, int], list[Line]] = {}
     for arm, pair, fraction in groups:
         histories = [
-            read_json(run["file"]).get("history", [])
-            for run in runs.get(cell_key(arm, pair, fraction), {"seeds": []})["seeds"]
+            read_json(run["file"]).get("history", []) for run in runs[cell_key(arm, pair, fraction)]["seeds"]
         ]
         losses = [
             [row["valid_loss"] for row in history if row.get("valid_loss") is not None]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cmcgns.files import read_json
-from cmcgns.pipeline.paths import Paths
+from cmcgns.reporting.runs import Key
 from cmcgns.reporting.tables import arm_title
 
 PRIMARY = "primary"  # the metric of the tables; the others go by their names
@@ -15,86 +15,83 @@ COUNTS = ("n_train", "n_valid", "n_test")
 
 
 def read_cells(
-    paths: Paths,
-    groups: Iterable[tuple[str, str, int]],
-    seeds: list[int],
+    files: Mapping[tuple[str, Key], Path],
     *,
     arms: Mapping[str, Mapping[str, Any]],
     code: Mapping[str, str],
     views: bool,
-    scheme: str = "",
 ) -> dict[str, dict[str, Any]]:
-    """The fine-tuning runs of the groups by `cell_key`; a group of which no seed has run is left out.
+    """The fine-tuning runs by `cell_key`.
 
     Args:
-        groups: (arm, pair, fraction).
-        arms: arm -> `phases`, pairs of name and folder, and `weights`, what its trunk is taken from.
+        files: `metrics.json` of each run by the scheme it is under, empty for the profile's own, and its key.
+        arms: as `page.write_page` is given them.
         code: step -> fingerprint.
         views: whether linear probes read stored features, whose settings then count, too.
-        scheme: of runs under another than the profile's split scheme.
 
     Returns:
         For each group its title, `seeds` with scores in per cent, `files` to make again, and names of settings and phases.
     """
-    found = {}
-    for arm, pair, fraction in groups:
-        runs = []
-        for seed in seeds:
-            file = f"{paths.cell(arm, pair, fraction, seed, scheme)}/metrics.json"
-            if Path(file).is_file():
-                runs.append(_run(seed, file, paths.trunk(_trunk(arm, seed))))
-        if not runs:
-            continue
+    found: dict[str, dict[str, Any]] = {}
+    for (scheme, (arm, pair, fraction, seed)), file in files.items():
         task = pair.partition("-")[0]
         stored = ["features"] if views and task == "classification" else []
-        found[cell_key(arm, pair, fraction, scheme)] = {
-            "title": f"{arm_title(arm)}, {pair}, {fraction} %" + (f", scheme {scheme}" if scheme else ""),
-            "seeds": runs,
-            "files": [run["file"] for run in runs],
-            "settings": [f"{pair}-{fraction}", *stored],
-            "code": code.get(task, ""),
-            **_origin(arm, arms),
-        }
+        cell = found.setdefault(
+            cell_key(arm, pair, fraction, scheme),
+            {
+                "title": f"{arm_title(arm)}, {pair}, {fraction} %" + (f", scheme {scheme}" if scheme else ""),
+                "seeds": [],
+                "files": [],
+                "settings": [f"{pair}-{fraction}", *stored],
+                "code": code.get(task, ""),
+                **_origin(arms[arm]),
+            },
+        )
+        cell["seeds"].append(_run(seed, file, arms[arm]["trunks"][str(seed)]))
+        cell["files"].append(str(file))
     return found
 
 
 def read_alignment(
-    paths: Paths, kind: str, *, arms: Mapping[str, Mapping[str, Any]], code: Mapping[str, str]
+    files: Mapping[tuple[str, str], Path], *, arms: Mapping[str, Mapping[str, Any]], code: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """The scores of one kind of alignment, in per cent, by `alignment_key`; a seed is a draw of the evaluated sample."""
+    """The scores of (kind, arm), in per cent, by `alignment_key`; a seed is a draw of the evaluated sample."""
     found = {}
-    for arm in arms:
-        file = paths.alignment(kind, arm)
-        if not Path(file).is_file():
-            continue
+    for (kind, arm), file in files.items():
         document = read_json(file)
         found[alignment_key(kind, arm)] = {
             "title": f"{arm_title(arm)}, {kind.replace('_', ' ')}",
             "seeds": [
-                {"seed": int(seed), "file": file, "values": _percent(scores)}
+                {"seed": int(seed), "file": str(file), "values": _percent(scores)}
                 for seed, scores in sorted(document["seeds"].items(), key=lambda item: int(item[0]))
             ],
-            "files": [file],
+            "files": [str(file)],
             "n": document["n"],
             "settings": [kind],
             "code": code.get(f"align/{arm.split('-')[0]}", ""),
-            **_origin(arm, arms),
+            **_origin(arms[arm]),
         }
     return found
 
 
-def read_phases(arms: Mapping[str, Mapping[str, Any]], code: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Every pre-training phase once, by `phase_key`: its folder, code and what it cost."""
+def read_phases(
+    files: Mapping[str, Sequence[Path]], *, arms: Mapping[str, Mapping[str, Any]], code: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """Every run of pre-training once, by its name: file of losses, code and what it cost.
+
+    Args:
+        files: run -> `history.csv`, `compute.json`.
+    """
     found: dict[str, dict[str, Any]] = {}
     for arm, facts in arms.items():
-        for phase, folder in facts["phases"]:
+        for phase, run in facts["phases"]:
             found.setdefault(
-                phase_key(folder),
+                run,
                 {
                     "title": f"{arm_title(arm)}, {phase}",
-                    "folder": folder,
+                    "file": str(files[run][0]),
                     "code": code.get(f"pretrain/{arm.split('-')[0]}", ""),
-                    "cost": read_json(Path(folder) / "compute.json"),
+                    "cost": read_json(files[run][1]),
                 },
             )
     return found
@@ -109,16 +106,11 @@ def alignment_key(kind: str, arm: str) -> str:
     return f"alignment/{kind}/{arm}"
 
 
-def phase_key(folder: str) -> str:
-    """`<arm>/<phase>`, of the arm that owns the phase: settings are listed under the same name."""
-    return "/".join(folder.split("/")[-2:])
-
-
-def _run(seed: int, file: str, trunk: str) -> dict[str, Any]:
+def _run(seed: int, file: Path, trunk: str) -> dict[str, Any]:
     document = read_json(file)
     run = {
         "seed": seed,
-        "file": file,
+        "file": str(file),
         "trunk": trunk,
         "values": _percent({PRIMARY: document["primary"], **document.get("further", {})}),
         "n": [document.get(name) for name in COUNTS],
@@ -135,14 +127,5 @@ def _percent(scores: Mapping[str, float | None]) -> dict[str, float | None]:
     return {name: None if value is None else round(100 * value, 4) for name, value in scores.items()}
 
 
-def _origin(arm: str, arms: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    facts = arms.get(arm, {})
-    return {
-        "phases": [phase_key(folder) for _, folder in facts.get("phases", ())],
-        "weights": facts.get("weights", ""),
-    }
-
-
-def _trunk(arm: str, seed: int) -> str:
-    """As `pipeline.plan.Plan.trunk`, which would bring the whole plan into this step's code."""
-    return f"random-seed{seed}" if arm == "random" else arm
+def _origin(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {"phases": [run for _, run in facts["phases"]], "weights": facts["weights"]}

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cmcgns.methods import METHODS
-from cmcgns.pipeline.paths import Paths
-from cmcgns.reporting.page_history import PRIMARY, alignment_key, cell_key, phase_key
+from cmcgns.reporting.page_history import PRIMARY, alignment_key, cell_key
 from cmcgns.reporting.tables import ABLATION, DATASETS, TITLES, Cell, arm_title
 
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
@@ -35,13 +34,14 @@ class Known(NamedTuple):
     """What the numbers of a page can be explained by.
 
     Attributes:
-        arms: arm -> its `phases`, pairs of name and folder, and more that is not read here.
+        tables: name of a table -> its CSV file.
+        arms: arm -> its `phases`, pairs of name and run, and more that is not read here.
         scheme: the profile's split scheme.
         runs: the runs and the scores of alignment, by the keys of `page_history`.
         numbers: the histories; a table adds its own, and a cell holds the place of its.
     """
 
-    paths: Paths
+    tables: Mapping[str, Path]
     arms: Mapping[str, Mapping[str, Any]]
     scheme: str
     runs: Mapping[str, Mapping[str, Any]]
@@ -126,13 +126,13 @@ def plain(name: str, lines: Sequence[Sequence[str]], known: Known) -> dict[str, 
     for line in body:
         facts = dict(zip(header, line, strict=True))
         arms = [arm for arm in known.arms if arm_title(arm) in line]
-        phases = [phase_key(folder) for arm in arms for _, folder in known.arms[arm]["phases"]]
+        phases = [run for arm in arms for _, run in known.arms[arm]["phases"]]
         place = known.remember(
             title=f"{TITLES[name]}: {', '.join(line[i] for i in used if is_text[i])}",
             runs=[key for key in _keys(facts, arms, known.scheme) if key in known.runs],
             score=PRIMARY,
             phases=phases if name == "compute" else [],
-            files=[known.paths.table(name, "csv")],
+            files=[str(known.tables[name])],
         )
         method = facts.get("method") or facts.get("arm", "")
         rows.append(
@@ -181,7 +181,7 @@ def explain_alignment(kind: str, cell: Cell, known: Known) -> int:
         value=value_text(cell.mean, cell.std),
         runs=runs,
         score=cell.metric,
-        files=[] if runs else [known.paths.table(kind, "csv")],
+        files=[] if runs else [str(known.tables[kind])],
     )
 
 

@@ -1,4 +1,4 @@
-"""Mean ranks of the methods over the cells, Friedman's and Nemenyi's tests: `ranks.csv`, `.md` and a plot, `ranks.svg`.
+"""Mean ranks of the methods over the cells, Friedman's and Nemenyi's tests, as tables and a plot.
 
 The recipe is that of Demsar, "Statistical comparisons of classifiers over multiple data sets", JMLR 7 (2006), 3.2.
 """
@@ -6,7 +6,8 @@ The recipe is that of Demsar, "Statistical comparisons of classifiers over multi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from scipy.stats import rankdata, studentized_range
 
 from cmcgns.errors import InputError
 from cmcgns.files import atomic, write_text
-from cmcgns.pipeline.paths import Paths
+from cmcgns.reporting.runs import Group
 from cmcgns.reporting.tables import arm_title, read_runs, summary
 
 ALPHA = 0.05
@@ -48,16 +49,20 @@ class Ranking(NamedTuple):
     critical_difference: float
 
 
-def write_ranks(paths: Paths, *, cells: Iterable[tuple[str, str, int]], seeds: list[int]) -> None:
-    """Write `ranks.csv`, `ranks.md` and the critical-difference plot `ranks.svg`.
+def write_ranks(
+    *, cells: Sequence[Group], seeds: list[int], metrics: list[Path], csv: Path, md: Path, svg: Path
+) -> None:
+    """Write the table twice, and the critical-difference plot `svg`.
 
     Args:
-        cells: the (arm, pair, fraction) that were run. Those count that every arm with a finished run has.
-        seeds: of the runs; a cell's value is the mean of those that are finished.
+        cells: the (arm, pair, fraction) that were run. Those count in which every arm has a value.
+        metrics: cells x seeds, the `metrics.json` of the runs; a cell's value is the mean over the seeds.
+
+    Raises:
+        InputError: the metric is undefined too often to rank two methods.
     """
     scores: dict[tuple[str, int], dict[str, float]] = {}
-    for arm, pair, fraction in cells:
-        runs = read_runs(paths, arm, pair, fraction, seeds)
+    for (arm, pair, fraction), runs in read_runs(cells, seeds, metrics).items():
         mean = summary(run["primary"] for run in runs)[1]
         if mean is not None:
             scores.setdefault((pair, fraction), {})[arm] = mean
@@ -72,9 +77,9 @@ def write_ranks(paths: Paths, *, cells: Iterable[tuple[str, str, int]], seeds: l
     means = np.array([ranks[[p == pair for p in pairs]].mean(0) for pair in dict.fromkeys(pairs)])
     titles = [arm_title(arm) for arm in arms]
     found = [ranking("cells", titles, ranks), ranking("data sets", titles, rank(-means))]
-    write_text(paths.table("ranks", "csv"), to_csv(found))
-    write_text(paths.table("ranks", "md"), to_markdown(found))
-    with rc_context(STYLE), atomic(paths.table("ranks", "svg")) as temporary:
+    write_text(csv, to_csv(found))
+    write_text(md, to_markdown(found))
+    with rc_context(STYLE), atomic(svg) as temporary:
         draw(found[0]).savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
 
 

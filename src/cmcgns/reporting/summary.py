@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pandas as pd
 from cmcgns.files import read_json, write_json
 
 
-def write_summary(tables: Sequence[Path], audit: Path, out: Path) -> dict[str, Any]:
+def write_summary(*, tables: list[Path], audit: Path, out: Path) -> None:
     """Write `{table: {dataset and metric: {fraction: {method: {mean, std}}}}, audit: {severity: findings}}`.
 
     Args:
@@ -29,4 +28,3 @@ def write_summary(tables: Sequence[Path], audit: Path, out: Path) -> dict[str, A
                 place = place.setdefault(key, {})
             place |= {name: float(row[name]) for name in ("mean", "std") if row[name]}
     write_json(out, document)
-    return document

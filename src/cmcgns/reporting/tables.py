@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from cmcgns.errors import InputError
 from cmcgns.files import csv_text, read_json, write_text
 from cmcgns.methods import METHODS
-from cmcgns.pipeline.paths import Paths
+from cmcgns.reporting.runs import Group, keyed
 
 TITLES = {
     "1": "Table I: linear classification",
@@ -83,28 +83,36 @@ class Cell(NamedTuple):
     paper_std: float | None
 
 
-Group = tuple[str, str, int]
-Runs = dict[Group, list[dict[str, Any]]]
+Runs = dict[tuple[str, str, int], list[dict[str, Any]]]  # by arm, pair, fraction
 
 
 def write_table(
-    name: str, paths: Paths, *, groups: Iterable[Group], seeds: list[int], gate: str | None = None
+    *,
+    name: str,
+    groups: Sequence[Group],
+    seeds: list[int],
+    metrics: list[Path],
+    gate: Path | None = None,
+    csv: Path,
+    details: Path,
+    md: Path,
+    tex: Path,
 ) -> None:
-    """Write `<table>.csv`, `.md`, `.tex`, and the further metrics of the same runs as `<table>.details.csv`.
+    """Write a table three times, and the further metrics of the same runs as `details`.
 
     Args:
-        name: a key of `TITLES`.
+        name: a key of `NUMERALS`.
         groups: (arm, pair, fraction) of the cells that were run.
+        metrics: groups x seeds, the `metrics.json` of the runs.
         gate: the audit's gate file; what was accepted there of these data sets is said below the table.
     """
-    groups = [tuple(group) for group in groups]
-    notes = accepted(Path(gate), {pair.partition("-")[2] for _, pair, _ in groups}) if gate else []
-    runs = {group: read_runs(paths, *group, seeds) for group in groups}
+    notes = accepted(gate, {pair.partition("-")[2] for _, pair, _ in groups}) if gate else []
+    runs = read_runs(groups, seeds, metrics)
     cells = primary_cells(name, runs)
-    write_text(paths.table(name, "csv"), to_csv(cells))
-    write_text(paths.table(name, "details.csv"), to_csv(further_cells(name, runs)))
-    write_text(paths.table(name, "md"), to_markdown(cells) + "".join(f"\n{note}\n" for note in notes))
-    write_text(paths.table(name, "tex"), to_latex(cells) + "".join(f"% {note}\n" for note in notes))
+    write_text(csv, to_csv(cells))
+    write_text(details, to_csv(further_cells(name, runs)))
+    write_text(md, to_markdown(cells) + "".join(f"\n{note}\n" for note in notes))
+    write_text(tex, to_latex(cells) + "".join(f"% {note}\n" for note in notes))
 
 
 def accepted(gate: Path, sources: Iterable[str]) -> list[str]:
@@ -248,15 +256,16 @@ def _ranks(values: list[float | None]) -> list[int | None]:
     return [None if v is None else order.index(v) + 1 for v in values]
 
 
-def read_runs(paths: Paths, arm: str, pair: str, fraction: int, seeds: list[int]) -> list[dict[str, Any]]:
-    """The `metrics.json` of those runs of a cell that are finished."""
-    found = []
-    for seed in seeds:
-        path = Path(paths.cell(arm, pair, fraction, seed)) / "metrics.json"
-        if not path.exists():
-            continue
-        run = read_json(path)
+def read_runs(groups: Iterable[Group], seeds: Sequence[int], files: Sequence[Path]) -> Runs:
+    """The `metrics.json` of all seeds of each group, given as `files`: groups x seeds.
+
+    Raises:
+        InputError: the primary metric of a run is neither undefined (None) nor a finite number.
+    """
+    runs: Runs = {}
+    for (*group, _), file in keyed(groups, seeds, files).items():
+        run = read_json(file)
         if run["primary"] is not None and not math.isfinite(run["primary"]):
-            raise InputError("the metric is not a number", file=path, remedy="delete it and run again")
-        found.append(run)
-    return found
+            raise InputError("the metric is not a number", file=file, remedy="delete it and run again")
+        runs.setdefault(tuple(group), []).append(run)
+    return runs

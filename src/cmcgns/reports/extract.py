@@ -20,6 +20,7 @@ from cmcgns.parquet import write_parquet
 from cmcgns.reports.exceptions import CHARACTER_RANGES, NAMED_SECTIONS
 from cmcgns.reports.sections import section_name, split_sections
 from cmcgns.reports.sentences import count_tokens, split_sentences
+from cmcgns.sources.mimic_cxr import find_reports
 
 ZIP_NAME = "mimic-cxr-reports.zip"
 # In the order in which upstream looks for a conclusion.
@@ -45,6 +46,15 @@ _ROWS_PER_BATCH = 2048  # bounds the memory spent on Python strings
 
 Report = tuple[str, str, str]  # subject, study (digits), path or zip member
 Row = tuple[str, str, str, str, str, str, str, list[str], int, bool, str]
+
+
+def extract_reports(*, raw: Path, out: Path, world: Path | None = None, **options: Any) -> dict[str, int]:
+    """The step `extract_reports`: `extract` of the reports among the downloads in `raw`.
+
+    Args:
+        world: the manifest of a synthetic world, which stands for its raw files.
+    """
+    return extract(find_reports(raw) or raw, out, **options)
 
 
 def extract(

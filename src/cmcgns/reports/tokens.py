@@ -24,11 +24,20 @@ if TYPE_CHECKING:
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def tokenize_reports(reports: Path, out: Path, *, encoder: dict[str, Any], max_tokens: int) -> int:
-    """Write `out/tokens.parquet` (study_id, token_ids, sentence_index, word_index) and the tokenizer beside it.
+def tokenize_reports(
+    *,
+    reports: Path,
+    tokens: Path,
+    tokenizer: Path,
+    tokenizer_config: Path,
+    encoder: dict[str, Any],
+    max_tokens: int,
+) -> int:
+    """Write the token table (study_id, token_ids, sentence_index, word_index) and the tokenizer.
 
     Args:
         reports: the table of `reports extract`; only kept studies are tokenised.
+        tokenizer, tokenizer_config: `tokenizer.json` and `tokenizer_config.json`, in one folder: transformers names them.
         encoder: the text encoder's settings; `name: random` trains a WordPiece vocabulary on these reports.
         max_tokens: longest sequence, [CLS] and [SEP] included.
 
@@ -40,20 +49,20 @@ def tokenize_reports(reports: Path, out: Path, *, encoder: dict[str, Any], max_t
     if table.empty:
         raise InputError("no report is kept", file=reports, remedy="see the column `reason` in this file")
     if encoder["name"] == "random":
-        tokenizer = train_wordpiece(table["sentences"], vocab_size=encoder["vocab_size"])
+        words = train_wordpiece(table["sentences"], vocab_size=encoder["vocab_size"])
     else:
-        tokenizer = load_tokenizer(encoder["name"])
-    encoded = encode(list(table["sentences"]), tokenizer, max_tokens)
-    tokenizer.save_pretrained(out)
+        words = load_tokenizer(encoder["name"])
+    encoded = encode(list(table["sentences"]), words, max_tokens)
+    words.save_pretrained(tokenizer.parent)
     columns = dict(zip(("token_ids", "sentence_index", "word_index"), encoded, strict=True))
     frame = pd.DataFrame({"study_id": table["study_id"], **columns})
     meta = {
         "reports": sha256_file(reports),
         "tokenizer": encoder["name"],
-        "vocab_size": len(tokenizer),
-        "pad_token_id": tokenizer.pad_token_id,
+        "vocab_size": len(words),
+        "pad_token_id": words.pad_token_id,
     }
-    write_parquet(frame, out / "tokens.parquet", meta)
+    write_parquet(frame, tokens, meta)
     return len(frame)
 
 

@@ -27,6 +27,7 @@ def build_index(
     out: str | Path,
     unmatched: str | Path,
     *,
+    world: Path | None = None,
     max_bad_fraction: float = 0.01,
     **options: Any,
 ) -> dict[str, int]:
@@ -34,6 +35,7 @@ def build_index(
 
     Args:
         raw: the folder of downloads.
+        world: the manifest of a synthetic world, which stands for its raw files.
         max_bad_fraction: share of the needed images that may be missing (`sources.max_bad_fraction`).
         options: of the source's `read`.
 

@@ -99,14 +99,6 @@ def decode_rle(text: str, shape: tuple[int, int]) -> np.ndarray:
     return flat.reshape(width, height).T
 
 
-def encode_rle(mask: np.ndarray) -> str:
-    """The run-length code of a (height, width) mask, the inverse of `decode_rle`; "-1" when it is empty."""
-    flat = np.asarray(mask, bool).ravel(order="F").astype(np.int8)
-    # the places where a run starts or ends, in turn
-    edges = np.flatnonzero(np.diff(flat, prepend=0, append=0))
-    return " ".join(map(str, np.diff(edges, prepend=0))) if edges.size else "-1"
-
-
 def _runs(text: str, shape: tuple[int, int], path: Path | None = None, line: int | None = None) -> np.ndarray:
     """The numbers of a code, checked: (2 n,) int64."""
     size = shape[0] * shape[1]

@@ -19,5 +19,11 @@ CHEXPERT_LABELS = (
     "Fracture",
     "Support Devices",
 )
+COMPETITION = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
+UNCERTAIN_IS_POSITIVE = (
+    "Atelectasis",
+    "Edema",
+    "Pleural Effusion",
+)  # a label of -1; of the others it is absent
 RSNA_FINDINGS = ("Lung Opacity", "No Lung Opacity / Not Normal", "Normal")
 COVIDX_CLASSES = {"9A": ("normal", "pneumonia", "COVID-19"), "9B": ("negative", "positive")}

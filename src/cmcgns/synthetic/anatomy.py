@@ -47,8 +47,6 @@ class Chest:
     heart: np.ndarray  # 0..1
     middle: np.ndarray  # mediastinum without the heart, 0..1
     inside: np.ndarray  # 0..1, body against air
-    heart_right: float  # body x of the heart's borders
-    heart_left: float
 
 
 def make_chest(
@@ -72,9 +70,7 @@ def make_chest(
     lungs = {side: _lung(x, y, sign, body, dome) for side, sign in SIDES.items()}
     for lung in lungs.values():
         lung.air = lung.field * (1 - heart) * (1 - middle)
-    return Chest(
-        camera, body, lungs, heart, middle, _torso(x, y, body), centre - half_heart, centre + half_heart
-    )
+    return Chest(camera, body, lungs, heart, middle, _torso(x, y, body))
 
 
 def _lung(x: np.ndarray, y: np.ndarray, sign: int, body: Body, dome: float) -> Lung:

@@ -32,7 +32,7 @@ def train_shape_weights(
     seed: int,
     threads: int,
     out: Path,
-    progress: Callable[[str], None] = print,
+    say: Callable[[str], None] = print,
 ) -> float:
     """Train a ResNet from a random start, one pass over `images` drawings, and write it with torchvision's names.
 
@@ -63,7 +63,7 @@ def train_shape_weights(
         optimizer.step()
         losses.append(loss.item())
         if step % 50 == 49:
-            progress(f"step {step + 1} of {steps}: loss {np.mean(losses[-50:]):.4f}")
+            say(f"step {step + 1} of {steps}: loss {np.mean(losses[-50:]):.4f}")
     state = {name: value.contiguous().cpu() for name, value in trunk.state_dict().items()}
     with atomic(out) as temporary:
         save_file(state, temporary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import multiprocessing
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 from cmcgns.errors import InputError
 from cmcgns.files import sha256_file, write_json, write_text
 from cmcgns.parquet import write_parquet
+from cmcgns.synthetic.files import write_bytes
 from cmcgns.synthetic.films import Film, Shot, shoot
 from cmcgns.synthetic.layouts.chexpert import plan_chexpert
 from cmcgns.synthetic.layouts.covidx import plan_covidx
@@ -39,6 +41,14 @@ SIZES = {
 }
 NIH_RATES = {"Pneumothorax": 0.22, "Support Devices": 0.10}
 NIH_PER_PATIENT = (0.45, 0.3, 0.15, 0.1)
+
+
+def synthesize_world(
+    *, raw: Path, manifest: Path, images: Path, findings: Path, sentences: Path, **options: Any
+) -> dict[str, int]:
+    """The step `synthesize`: the world below `raw`, and its truth in the four files, which lie in one folder."""
+    written = synthesize(raw, manifest.parent, **options)["sources"]
+    return {name: source["images"] for name, source in written.items()}
 
 
 def synthesize(
@@ -91,8 +101,7 @@ def synthesize(
         "sources": {},
     }
     for plan in plans:
-        labels = plan.finish(raw / plan.folder, shots[plan.source])
-        manifest["sources"][plan.source] = _record(plan, shots[plan.source], labels, raw)
+        manifest["sources"][plan.source] = _finish(plan, shots[plan.source], raw)
     write_parquet(images_table(plans, shots), truth / "images.parquet")
     write_parquet(findings_table(plans, shots), truth / "findings.parquet")
     write_parquet(sentences_table(plans), truth / "sentences.parquet")
@@ -194,20 +203,23 @@ def _shoot_job(job: tuple[Film, str], seed: int, conspicuity: float) -> Shot:
     return shoot(film, Path(root), seed, conspicuity)
 
 
-def _record(plan: Plan, shots: list[Shot], labels: list[Path], raw: Path) -> dict[str, Any]:
-    """Counts and digests of one source. Its digest covers images, label files and reports."""
-    digests = {
-        f"{plan.folder}/{f.path}": s.sha256 for f, s in zip(plan.films, shots, strict=True) if f.exists
-    }
-    hashed = {path.relative_to(raw).as_posix(): sha256_file(path) for path in labels}
-    reports = {}
-    if plan.source == "mimic_cxr":
-        reports = {p.relative_to(raw).as_posix(): sha256_file(p) for p in (raw / REPORTS).rglob("*.txt")}
-    lines = [f"{path} {digest}\n" for path, digest in sorted({**digests, **hashed, **reports}.items())]
+def _finish(plan: Plan, shots: list[Shot], raw: Path) -> dict[str, Any]:
+    """Write what is no image; counts and digests of the source. Its digest covers images, label files and reports."""
+    images = {f"{plan.folder}/{f.path}": s.sha256 for f, s in zip(plan.films, shots, strict=True) if f.exists}
+    labels, reports = _write_texts(raw, plan.label_files(shots)), _write_texts(raw, plan.reports)
+    lines = [f"{path} {digest}\n" for path, digest in sorted({**images, **labels, **reports}.items())]
     return {
         "folder": plan.folder,
-        "images": len(digests),
+        "images": len(images),
         "reports": len(reports),
-        "label_files": hashed,
+        "label_files": labels,
         "digest": hashlib.sha256("".join(lines).encode()).hexdigest(),
     }
+
+
+def _write_texts(raw: Path, texts: dict[str, str]) -> dict[str, str]:
+    """Write files below `raw`, those that end in .gz compressed; returns their hashes."""
+    for name, text in texts.items():
+        data = text.encode()
+        write_bytes(raw / name, gzip.compress(data, mtime=0) if name.endswith(".gz") else data)
+    return {name: sha256_file(raw / name) for name in texts}

@@ -4,27 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+from cmcgns.sources.vocabulary import CHEXPERT_LABELS
+
 Side = Literal["left", "right", "bilateral", "central"]
 Zone = Literal["apex", "upper", "mid", "lower", "base", "whole"]
 
-# CheXpert's column order (spec/data.md 2a).
-LABELS = (
-    "No Finding",
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-)
-COMPETITION = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
+LABELS = CHEXPERT_LABELS
 
 # What CheXpert's label hierarchy makes true when the key is true.
 PARENTS = {

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from cmcgns.randomness import derive, numpy_rng
 from cmcgns.synthetic.disease import Finding, first_findings, later_findings, sickness
@@ -53,23 +52,6 @@ class Study:
     findings: tuple[Finding, ...]
     before: tuple[Finding, ...] | None  # the previous visit's findings, None at the first visit
     view: str  # AP or PA
-
-
-@dataclass(frozen=True)
-class Population:
-    """All patients and studies of one hospital."""
-
-    name: str
-    studies: tuple[Study, ...]
-
-    def table(self) -> pd.DataFrame:
-        """One row per finding: patient, study, view, label, side, zone, severity, lung-relative ellipse."""
-        rows = [
-            {"patient_id": s.patient.patient_id, "study_id": s.study_id, "view": s.view, **asdict(f)}
-            for s in self.studies
-            for f in s.findings
-        ]
-        return pd.DataFrame(rows)
 
 
 def labels_of(findings: tuple[Finding, ...]) -> dict[str, int]:
@@ -126,8 +108,8 @@ def make_population(
     per_patient: tuple[float, ...] = (0.5, 0.3, 0.2),
     rates: Mapping[str, float] | None = None,
     healthy: float = 0.40,
-) -> Population:
-    """Draw patients until there are `n_studies` studies.
+) -> tuple[Study, ...]:
+    """Draw the patients of a hospital until there are `n_studies` studies.
 
     Args:
         name: the hospital; patient ids are `<name>-000000`, study ids `<patient>-s1`, ...
@@ -161,4 +143,4 @@ def make_population(
             )
             before = findings
         number += 1
-    return Population(name, tuple(studies))
+    return tuple(studies)

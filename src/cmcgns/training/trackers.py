@@ -26,7 +26,7 @@ Close = Callable[[bool], None]  # told whether the training came to its end
 @contextmanager
 def tracker(
     backend: str,
-    folder: Path,
+    folder: str | Path,
     *,
     run: str,
     settings: dict[str, Any],
@@ -57,7 +57,7 @@ def tracker(
             warn(f"tracking by {backend} failed: {error}")
 
     name = f"{run}-{hashlib.sha256(canonical([settings, code]).encode()).hexdigest()[:8]}"
-    place = folder.absolute() / backend
+    place = Path(folder).absolute() / backend
     place.mkdir(parents=True, exist_ok=True)
     try:
         log, close = BACKENDS[backend](place, name, settings)

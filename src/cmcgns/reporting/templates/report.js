@@ -117,7 +117,7 @@ function describe_phase(name) {
   return [
     make("h3", `Pre-training: ${phase.title}`),
     list([
-      ["Folder", code(phase.folder)],
+      ["Losses", code(phase.file)],
       ["Code, fingerprint", phase.code && code(phase.code)],
       ["Image passes", `${cost.image_passes_with_gradient} with gradient, ${cost.image_passes_without_gradient} without`],
       ["Updates", cost.updates],

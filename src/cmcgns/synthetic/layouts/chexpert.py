@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from cmcgns.files import write_text
 from cmcgns.randomness import numpy_rng
 from cmcgns.synthetic.films import Film, Shot
 from cmcgns.synthetic.layouts.plan import Plan, csv_text, drop_files, drop_rows
@@ -32,7 +30,7 @@ def plan_chexpert(
     rows: list[dict[str, object]] = []
     sentences: dict[str, list[Statement]] = {}
     for part, count in (("train", n_train), ("valid", n_valid)):
-        studies = _enough_studies(part, count, seed)
+        studies = make_population(f"chexpert_{part}", count, seed=seed)
         first = 1 if part == "train" else FIRST_VALID_PATIENT
         people = {p: first + i for i, p in enumerate(dict.fromkeys(s.patient.patient_id for s in studies))}
         frontal = 0
@@ -58,20 +56,14 @@ def plan_chexpert(
     gone, unlisted = drop_files(n_rows, missing), drop_rows(n_rows, missing)
     films = [replace(film, exists=number not in gone) for number, film in enumerate(films)]
 
-    def finish(root: Path, shots: list[Shot]) -> list[Path]:
-        del shots
-        paths = []
-        for part, chosen in (("train", rows[:n_rows]), ("valid", rows[n_rows:])):
-            kept = [row for number, row in enumerate(chosen) if part == "valid" or number not in unlisted]
-            paths.append(root / FOLDER / f"{part}.csv")
-            write_text(paths[-1], csv_text(pd.DataFrame(kept)))
-        return paths
+    def label_files(shots: list[Shot]) -> dict[str, str]:
+        listed = [row for number, row in enumerate(rows[:n_rows]) if number not in unlisted]
+        parts = {"train": listed, "valid": rows[n_rows:]}
+        return {
+            f"chexpert/{FOLDER}/{part}.csv": csv_text(pd.DataFrame(chosen)) for part, chosen in parts.items()
+        }
 
-    return Plan("chexpert", "chexpert", films, finish, sentences)
-
-
-def _enough_studies(part: str, count: int, seed: int) -> tuple[Study, ...]:
-    return make_population(f"chexpert_{part}", count, seed=seed).studies
+    return Plan("chexpert", "chexpert", films, label_files, sentences)
 
 
 def _views(study: Study, left: int, part: str, rng: np.random.Generator) -> list[str]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
-from cmcgns.files import write_text
 from cmcgns.randomness import numpy_rng
 from cmcgns.synthetic.disease import Finding, make_finding
 from cmcgns.synthetic.films import Film, Shot
@@ -61,17 +59,13 @@ def plan_covidx(n_train: int, n_test: int, rsna: list[Film], *, seed: int, missi
     gone = {in_train[i] for i in drop_files(len(in_train), missing)}
     films = [replace(film, exists=number not in gone) for number, film in enumerate(films)]
 
-    def finish(root: Path, shots: list[Shot]) -> list[Path]:
-        del shots
+    def label_files(shots: list[Shot]) -> dict[str, str]:
         unlisted = drop_rows(len(lines["train"]), missing)
-        paths = []
-        for part, rows in lines.items():
-            kept = [row for number, row in enumerate(rows) if part == "test" or number not in unlisted]
-            paths.append(root / f"{part}_COVIDx9A.txt")
-            write_text(paths[-1], "\n".join(kept) + "\n")
-        return paths
+        listed = [row for number, row in enumerate(lines["train"]) if number not in unlisted]
+        parts = lines | {"train": listed}
+        return {f"covidx/{part}_COVIDx9A.txt": "\n".join(rows) + "\n" for part, rows in parts.items()}
 
-    return Plan("covidx", "covidx", films, finish)
+    return Plan("covidx", "covidx", films, label_files)
 
 
 def _rsna_pools(rsna: list[Film], rng: np.random.Generator) -> tuple[list[Film], list[Film]]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from cmcgns.files import write_text
 from cmcgns.randomness import numpy_rng
-from cmcgns.synthetic.films import Film, Shot, write_bytes
+from cmcgns.synthetic.films import Film, Shot
 from cmcgns.synthetic.layouts.plan import Plan, csv_text, drop_files, drop_rows
 from cmcgns.synthetic.report_text import (
     CUSTOM_EMPTY,
@@ -51,8 +48,7 @@ class Visit:
 
 def plan_mimic(n_studies: int, *, seed: int, size: int, omission: float, missing: int = 0) -> Plan:
     """Plan `n_studies` studies: one to three frontal films each, laterals for many, one report."""
-    population = make_population("mimic", n_studies, seed=seed)
-    visits, sentences = _visits(population.studies, seed, omission)
+    visits, sentences = _visits(make_population("mimic", n_studies, seed=seed), seed, omission)
     films, rows = [], []
     for visit in visits:
         for film, row in _films_of(visit, seed, size):
@@ -61,14 +57,14 @@ def plan_mimic(n_studies: int, *, seed: int, size: int, omission: float, missing
     gone, unlisted = drop_files(len(films), missing), drop_rows(len(films), missing)
     films = [replace(film, exists=number not in gone) for number, film in enumerate(films)]
 
-    def finish(root: Path, shots: list[Shot]) -> list[Path]:
+    def label_files(shots: list[Shot]) -> dict[str, str]:
         kept = [number for number in range(len(rows)) if number not in unlisted]
         table = pd.DataFrame([{**rows[n], "Rows": shots[n].height, "Columns": shots[n].width} for n in kept])
-        return _write_labels(root, table, visits) + _write_reports(
-            root.parent / REPORTS, table, visits, missing
-        )
+        return _label_files(table, visits)
 
-    return Plan("mimic_cxr", "mimic", films, finish, sentences)
+    # the last `missing` studies have no report
+    reports = {f"{REPORTS}/{visit.folder}.txt": visit.text for visit in visits[: len(visits) - missing]}
+    return Plan("mimic_cxr", "mimic", films, label_files, sentences, reports)
 
 
 def _visits(
@@ -162,7 +158,8 @@ def _metadata(visit: Visit, dicom_id: str, view: str, rng: np.random.Generator) 
     }
 
 
-def _write_labels(root: Path, table: pd.DataFrame, visits: list[Visit]) -> list[Path]:
+def _label_files(table: pd.DataFrame, visits: list[Visit]) -> dict[str, str]:
+    """The label files of MIMIC-CXR-JPG, and the two lists that come with the reports."""
     split = {v.number: v.split for v in visits}
     splits = table[["dicom_id", "study_id", "subject_id"]].assign(split=table["study_id"].map(split))
     # as published, a few studies have no row here
@@ -172,25 +169,17 @@ def _write_labels(root: Path, table: pd.DataFrame, visits: list[Visit]) -> list[
             for v in visits[:-1]
         ]
     )
-    paths = []
-    for name, frame in (("metadata", table), ("split", splits), ("chexpert", labels)):
-        paths.append(root / f"mimic-cxr-2.0.0-{name}.csv.gz")
-        write_bytes(paths[-1], gzip.compress(csv_text(frame).encode(), mtime=0))
-    return paths
-
-
-def _write_reports(root: Path, table: pd.DataFrame, visits: list[Visit], missing: int) -> list[Path]:
-    """The report files, and the two lists that come with them; the last `missing` studies have no report."""
     folder = {v.number: v.folder for v in visits}
-    for visit in visits[: len(visits) - missing]:
-        write_text(root / f"{visit.folder}.txt", visit.text)
     record = table[["subject_id", "study_id", "dicom_id"]]
     record = record.assign(path=[f"{folder[r.study_id]}/{r.dicom_id}.dcm" for r in record.itertuples()])
     study = pd.DataFrame(
         [{"subject_id": v.subject, "study_id": v.number, "path": f"{v.folder}.txt"} for v in visits]
     )
-    paths = []
-    for name, frame in (("record", record), ("study", study)):
-        paths.append(root / f"cxr-{name}-list.csv.gz")
-        write_bytes(paths[-1], gzip.compress(csv_text(frame).encode(), mtime=0))
-    return paths
+    frames = {
+        "mimic/mimic-cxr-2.0.0-metadata": table,
+        "mimic/mimic-cxr-2.0.0-split": splits,
+        "mimic/mimic-cxr-2.0.0-chexpert": labels,
+        f"{REPORTS}/cxr-record-list": record,
+        f"{REPORTS}/cxr-study-list": study,
+    }
+    return {f"{name}.csv.gz": csv_text(frame) for name, frame in frames.items()}

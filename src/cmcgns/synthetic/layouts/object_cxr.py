@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
-from cmcgns.files import write_text
 from cmcgns.randomness import numpy_rng
 from cmcgns.synthetic.films import Film, Shot
 from cmcgns.synthetic.hardware import make_objects
@@ -18,11 +16,11 @@ COUNTS = (0.5, 0.22, 0.13, 0.08, 0.05, 0.02)  # chance of 0, 1, ... 5 objects
 def plan_object_cxr(n_train: int, n_dev: int, *, seed: int, size: int, missing: int = 0) -> Plan:
     """Plan train films 00001... and dev films after them; half have no object."""
     rates = {label: 0.04 for label in ("Support Devices", "Edema", "Cardiomegaly", "Atelectasis")}
-    population = make_population(
+    studies = make_population(
         "object", n_train + n_dev, seed=seed, per_patient=(1.0,), rates=rates, healthy=0.7
     )
     films = []
-    for number, study in enumerate(population.studies):
+    for number, study in enumerate(studies):
         rng = numpy_rng(seed, "objects", number)
         # the first six films have 0 to 5 objects, so that every count is there
         n = number if number < len(COUNTS) else int(rng.choice(len(COUNTS), p=COUNTS))
@@ -43,16 +41,14 @@ def plan_object_cxr(n_train: int, n_dev: int, *, seed: int, size: int, missing: 
     gone, unlisted = drop_files(n_train, missing), drop_rows(n_train, missing)
     films = [replace(film, exists=number not in gone) for number, film in enumerate(films)]
 
-    def finish(root: Path, shots: list[Shot]) -> list[Path]:
+    def label_files(shots: list[Shot]) -> dict[str, str]:
         lines = {"train": ["image_name,annotation"], "dev": ["image_name,annotation"]}
         for number, (film, shot) in enumerate(zip(films, shots, strict=True)):
             if number not in unlisted:
                 lines[film.path.split("/")[0]].append(f"{film.image_id},{annotation(shot)}")
-        for part, rows in lines.items():
-            write_text(root / f"{part}.csv", "\n".join(rows) + "\n")
-        return [root / f"{part}.csv" for part in lines]
+        return {f"object-CXR/{part}.csv": "\n".join(rows) + "\n" for part, rows in lines.items()}
 
-    return Plan("object_cxr", "object-CXR", films, finish)
+    return Plan("object_cxr", "object-CXR", films, label_files)
 
 
 def annotation(shot: Shot) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,15 +17,16 @@ from cmcgns.synthetic.reporter import Statement
 class Plan:
     """One source.
 
-    `finish(root, shots)` writes the label files below the source's folder and returns their paths; `shots` are in the
-    order of `films`. `sentences` are the statements written about a study, by study id.
+    `label_files(shots)` gives the texts of the label files by their paths below raw/; `shots` are in the order of `films`.
+    `sentences` are the statements written about a study, by study id, and `reports` the texts of the report files.
     """
 
     source: str
     folder: str  # below raw/
     films: list[Film]
-    finish: Callable[[Path, list[Shot]], list[Path]]
+    label_files: Callable[[list[Shot]], dict[str, str]]
     sentences: dict[str, list[Statement]] = field(default_factory=dict)
+    reports: dict[str, str] = field(default_factory=dict)
 
 
 def drop_rows(count: int, missing: int) -> set[int]:
@@ -44,6 +44,6 @@ def make_uuid(rng: np.random.Generator) -> str:
     return str(uuid.UUID(bytes=rng.bytes(16), version=4))
 
 
-def csv_text(frame: pd.DataFrame, **options: object) -> str:
+def csv_text(frame: pd.DataFrame) -> str:
     """A table as CSV with line feeds and without an index."""
-    return frame.to_csv(index=False, lineterminator="\n", **options)
+    return frame.to_csv(index=False, lineterminator="\n")

@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from cmcgns.files import write_text
 from cmcgns.randomness import numpy_rng
 from cmcgns.synthetic.films import DICOM_SIZE, Film, Shot
 from cmcgns.synthetic.layouts.plan import Plan, csv_text, drop_files, drop_rows, make_uuid
-from cmcgns.synthetic.world import Population, Study, labels_of
+from cmcgns.synthetic.world import Study, labels_of
 
 MAPPING = "pneumonia-challenge-dataset-mappings_2018.json"
 DRAWN = 256  # pixels; enlarged to 1024
 
 
-def plan_rsna(population: Population, n_train: int, *, seed: int, missing: int = 0) -> Plan:
+def plan_rsna(population: Sequence[Study], n_train: int, *, seed: int, missing: int = 0) -> Plan:
     """Plan `n_train` labelled exams and a few unlabelled ones from the NIH population.
 
     Boxes are the drawn consolidations; 'Normal' is a study without any finding.
     """
     n_test = max(2, n_train // 50)
     rng = numpy_rng(seed, "rsna ids")
-    chosen = sorted(rng.permutation(len(population.studies))[: n_train + n_test])
-    studies = [population.studies[i] for i in chosen]
+    chosen = sorted(rng.permutation(len(population))[: n_train + n_test])
+    studies = [population[i] for i in chosen]
     films = [_film(study, "train" if i < n_train else "test", rng) for i, study in enumerate(studies)]
     gone, unlisted = drop_files(n_train, missing), drop_rows(n_train, missing)
     films = [replace(film, exists=number not in gone) for number, film in enumerate(films)]
 
-    def finish(root: Path, shots: list[Shot]) -> list[Path]:
+    def label_files(shots: list[Shot]) -> dict[str, str]:
         labels, classes = ["patientId,x,y,width,height,Target"], ["patientId,class"]
         for number in (n for n in range(n_train) if n not in unlisted):
             boxes = boxes_of(films[number].study, shots[number])
@@ -43,17 +42,14 @@ def plan_rsna(population: Population, n_train: int, *, seed: int, missing: int =
         submission = pd.DataFrame(
             {"patientId": [f.image_id for f in films[n_train:]], "PredictionString": "0.5 0 0 100 100"}
         )
-        texts = {
-            "stage_2_train_labels.csv": "\n".join(labels) + "\n",
-            "stage_2_detailed_class_info.csv": "\n".join(classes) + "\n",
-            "stage_2_sample_submission.csv": csv_text(submission),
-            MAPPING: json.dumps(_mapping(films), indent=1) + "\n",
+        return {
+            "rsna/stage_2_train_labels.csv": "\n".join(labels) + "\n",
+            "rsna/stage_2_detailed_class_info.csv": "\n".join(classes) + "\n",
+            "rsna/stage_2_sample_submission.csv": csv_text(submission),
+            f"rsna/{MAPPING}": json.dumps(_mapping(films), indent=1) + "\n",
         }
-        for name, text in texts.items():
-            write_text(root / name, text)
-        return [root / name for name in texts]
 
-    return Plan("rsna", "rsna", films, finish)
+    return Plan("rsna", "rsna", films, label_files)
 
 
 def boxes_of(study: Study, shot: Shot) -> list[tuple[int, int, int, int]]:

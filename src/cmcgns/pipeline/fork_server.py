@@ -1,24 +1,24 @@
 """A process that has torch imported and forks a child for each job, so that a job's start-up is paid once a run.
 
-Importing torch with torchvision takes 8-11 s on a small machine, many demo jobs a second of work. Snakemake starts
-`serve` when a run begins (`Snakefile`, onstart) and `cmcgns` commands find it through `CMCGNS_WARM`, the path of a Unix
-socket. Without it (by hand, on a cluster's node) a command runs in its own process; the result is the same. The child
-imports this package's code after the fork, so it always runs what is on disk. If the client dies, so does its job.
+Importing torch with torchvision takes 8-11 s on a small machine, many demo jobs a second of work. The Snakefile starts `serve` when
+jobs begin on this machine (`engine.start_server`), and `cmcgns` finds it through `CMCGNS_SERVER`, the path of a socket in a
+folder that is the user's alone. Without it (by hand, on a cluster's node) a command runs in its own process; the result is the
+same. The child imports this package's code after the fork, so it runs what is on disk. If the client dies, so does its job; if
+Snakemake does, all do.
 """
 
 from __future__ import annotations
 
-import ctypes
-import marshal
+import json
 import os
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 import traceback
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 from cmcgns.pipeline.client import VARIABLE
@@ -35,29 +35,44 @@ LIBRARIES = (
     "typer",
     "yaml",
 )
+LARGEST = 16 << 20  # bytes of a request: a command line and an environment
+LONGEST = 5.0  # s that a client may take to send one
+LAST_SECONDS = 60.0  # that a job whose client is gone has to save
+LAST_SECONDS_OF_ALL = 3.0  # that all jobs have when the run is gone
 
 
 def serve(address: str, parent: int) -> None:
-    """Answer requests until process `parent` is gone."""
+    """Answer requests until the pipe `parent` (its number) is closed, as it is when the process at its other end dies."""
     listener = socket.socket(socket.AF_UNIX)
-    with suppress(FileNotFoundError):
-        os.unlink(address)
+    before = os.umask(0o077)
     listener.bind(address)
+    os.umask(before)
     listener.listen(64)
     for name in LIBRARIES:
         __import__(name)
-    _use_huge_pages()
+    from cmcgns.pipeline.record import packages
+
+    packages()  # 50 ms, once for all jobs
     children: dict[int, socket.socket] = {}
     ended = _wake_when_a_child_ends()
-    while _alive(parent):
-        ready, _, _ = select.select([listener, ended, *children.values()], [], [], 1.0)
+    while True:
+        ready, _, _ = select.select([listener, ended, parent, *children.values()], [], [])
+        if parent in ready:
+            break
         if ended in ready:
             ended.recv(4096)
         if listener in ready:
             connection, _ = listener.accept()
             try:
+                if _user_of(connection) != os.getuid():
+                    raise ValueError("another user")
                 request, descriptors = _receive(connection)
-            except (OSError, ValueError, EOFError, TypeError):  # the client died while it was asking
+            except (
+                OSError,
+                ValueError,
+                EOFError,
+                TypeError,
+            ):  # a stranger, or the client died while it was asking
                 connection.close()
                 continue
             pid = os.fork()
@@ -75,31 +90,13 @@ def serve(address: str, parent: int) -> None:
                 with suppress(OSError):
                     connection.sendall(str(_exit_code(status)).encode())
             elif connection in ready:  # nothing but the end can come after the request: the client is gone
-                with suppress(ProcessLookupError):
-                    os.killpg(pid, signal.SIGTERM)
-                done = _reap(pid)
+                _end([pid], LAST_SECONDS)
+                done = pid
             if done:
                 children.pop(pid).close()
-    for pid in children:
-        with suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGTERM)
-    os.unlink(address)
-
-
-def _use_huge_pages() -> None:
-    """Have the kernel put this process's memory into pages of 2 MiB, where it can: a fork copies the table of pages, which with
-    these libraries takes half of a short job's time (measured: docs/performance.md). Linux 6.1 or later, else no change.
-    """
-    collapse, size = 25, 2 << 20  # MADV_COLLAPSE
-    with suppress(OSError, AttributeError, ValueError):
-        madvise = ctypes.CDLL(None).madvise
-        madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-        for line in Path("/proc/self/maps").read_text().splitlines():
-            span, access, _, _, inode, *name = line.split()
-            start, end = (int(address, 16) for address in span.split("-"))
-            start, end = -(-start // size) * size, end // size * size
-            if inode == "0" and access.startswith("rw") and name in ([], ["[heap]"]) and start < end:
-                madvise(start, end - start, collapse)
+    _end(list(children), LAST_SECONDS_OF_ALL)
+    with suppress(OSError):
+        os.unlink(address)
 
 
 def _wake_when_a_child_ends() -> socket.socket:
@@ -120,12 +117,23 @@ class Request(NamedTuple):
     environment: dict[str, str]
 
 
+def _user_of(connection: socket.socket) -> int:
+    """The user at the other end, as the kernel knows him; where it does not tell, the folder's mode has kept others out."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return os.getuid()
+    size = struct.calcsize("3i")
+    return struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[1]
+
+
 def _receive(connection: socket.socket) -> tuple[Request, list[int]]:
     """A request and the client's standard input, output and error."""
-    _, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
+    connection.settimeout(LONGEST)
+    header, descriptors, _, _ = socket.recv_fds(connection, 8, 3)
+    length = int.from_bytes(header, "big")
+    if length > LARGEST or len(descriptors) != 3:
+        raise ValueError("no request")
     with connection.makefile("rb") as stream:
-        length = int.from_bytes(stream.read(8), "big")
-        return Request(*marshal.loads(stream.read(length))), list(descriptors)
+        return Request(*json.loads(stream.read(length))), list(descriptors)
 
 
 def _child(request: Request, descriptors: list[int]) -> None:
@@ -153,17 +161,22 @@ def _child(request: Request, descriptors: list[int]) -> None:
         os._exit(code)
 
 
-def _reap(pid: int) -> int:
-    """Wait for a job that was told to stop, which saves first if it is a training; after a minute it is killed."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        done, _ = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return done
-        time.sleep(0.05)
-    with suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
-    return os.waitpid(pid, 0)[0]
+def _end(jobs: list[int], seconds: float) -> None:
+    """Tell jobs to stop, which save first if they are trainings; who has not after so many seconds is killed."""
+    _signal(jobs, signal.SIGTERM)
+    until, left = time.monotonic() + seconds, set(jobs)
+    while left and time.monotonic() < until:
+        left -= {pid for pid in left if os.waitpid(pid, os.WNOHANG)[0]}
+        time.sleep(0.02)
+    _signal(left, signal.SIGKILL)
+    for pid in left:
+        os.waitpid(pid, 0)
+
+
+def _signal(jobs: list[int] | set[int], number: int) -> None:
+    for pid in jobs:
+        with suppress(ProcessLookupError):
+            os.killpg(pid, number)
 
 
 def _exit_code(status: int) -> int:
@@ -171,13 +184,5 @@ def _exit_code(status: int) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]))
+    serve(sys.argv[1], sys.stdin.fileno())

@@ -1,0 +1,326 @@
+"""Calling Snakemake: the lock first, then what is stale, then the graph. Every way of calling comes through here.
+
+Plain `snakemake` meets `enter` at the top of the Snakefile, which starts this module in its place with the same arguments; it
+calls Snakemake again, under the lock. Snakemake places jobs. It decides nothing about what is stale: the outputs of stale jobs
+are moved aside before it looks, and whatever is missing is made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import psutil
+
+from cmcgns.errors import InputError
+from cmcgns.files import read_json
+from cmcgns.pipeline import history, lock
+from cmcgns.pipeline.client import VARIABLE
+from cmcgns.pipeline.fingerprint import ROOT
+from cmcgns.pipeline.graph import LIST, LOOK, TOKEN, Job, collect, graph_of
+from cmcgns.pipeline.judge import Verdict, judge, to_run
+from cmcgns.pipeline.record import ENGINE, REVISION
+from cmcgns.pipeline.state import STATE, place, revision
+
+ROUNDS = 4  # calls of Snakemake: what one makes with other bytes than before is read by the jobs of the next
+# Of ours what no profile of the user's may change. The lock is another; a half-written file is found by its history.
+ALWAYS = ("--rerun-triggers", "mtime", "--nolock", "--ignore-incomplete")
+# Snakemake's switches with which it runs nothing.
+LOOKS = (
+    *("lint", "list_rules", "list_target_rules", "print_compilation", "dag", "rulegraph", "filegraph", "d3dag", "summary"),
+    *("detailed_summary", "archive", "unlock", "cleanup_metadata", "list_untracked", "report", "list_conda_envs"),
+)  # fmt: skip
+# With these it is to run what it would not, or not all; their dry runs are its own.
+FORCES = ("forceall", "forcetargets", "forcerun", "until", "omit_from", "batch", "touch")
+NOTHING = "Nothing to be done (all requested files are present and up to date)."
+
+
+class Call(NamedTuple):
+    """What Snakemake is asked for.
+
+    Attributes:
+        arguments: all of its arguments.
+        targets: the files and rules among them.
+        local: jobs run on this machine.
+        forced: they name jobs that are to run whatever has been done.
+    """
+
+    profile: str
+    arguments: Sequence[str]
+    targets: Sequence[str] = ()
+    local: bool = True
+    forced: bool = False
+
+
+# ---- in Snakemake's process ----
+
+
+class _Ancient(dict[str, Any]):
+    """Every input of every rule: its time of change says nothing about what is stale."""
+
+    def get(self, rule: str, default: Any = None) -> Any:
+        return self
+
+    def __contains__(self, item: object) -> bool:
+        return True
+
+
+def enter(workflow: Any) -> None:
+    """The first thing in the Snakefile: goes on only in a process that this module has started."""
+    workflow.workflow_settings.consider_ancient = _Ancient()
+    if not workflow.is_main_process:
+        return  # a job on its node
+    token = os.environ.get(TOKEN, "")
+    if token == LIST:
+        collect()
+    elif token != LOOK and not lock.is_ours(token):
+        if Path(sys.argv[0]).name not in ("snakemake", "__main__.py"):
+            sys.exit(
+                "cmcgns: this workflow is started by `cmcgns reproduce` or `snakemake`, so that its lock is held"
+            )
+        os.execv(sys.executable, [sys.executable, "-m", "cmcgns.pipeline.engine", *sys.argv[1:]])
+
+
+def start_server(workflow: Any) -> None:
+    """When jobs begin: the process that forks them, if they run on this machine."""
+    token = os.environ.get(TOKEN, "")
+    if token in (LOOK, LIST):
+        raise InputError("this process was started to look, not to run")
+    if not workflow.local_exec:
+        for name in (VARIABLE, ENGINE, "TMPDIR"):  # these are of this machine
+            os.environ.pop(name, None)
+        return
+    os.environ[ENGINE] = str(os.getpid())
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    if address := os.environ.get(VARIABLE):
+        # out of the terminal's reach; it ends, and its jobs with it, when the pipe to this process breaks
+        command = [sys.executable, "-m", "cmcgns.pipeline.fork_server", address]
+        server = subprocess.Popen(command, start_new_session=True, stdin=subprocess.PIPE)
+        lock.join(token, server.pid)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+# ---- the process that calls it ----
+
+
+def run(call: Call, *, tell: Callable[[str], None] = print) -> int:
+    """Make what is stale or missing of what a call asks for; returns the exit status.
+
+    Args:
+        tell: gets sentences about what is moved away, and why.
+
+    Raises:
+        InputError: another run goes on here, or the rules or settings are wrong.
+    """
+    source = Path("src/cmcgns")
+    if source.is_dir() and source.resolve() != ROOT:
+        raise InputError(
+            f"the package that runs is {ROOT}, not this folder's", file=source,
+            remedy="call the `cmcgns` or `snakemake` of this folder's environment: make setup",
+        )  # fmt: skip
+    with lock.held(f"profile {call.profile}") as token, _surroundings(call.local):
+        return _make(call, token, tell)
+
+
+def look(profile: str, targets: Sequence[str] = (), *, remember: bool = False) -> tuple[list[Job], Verdict]:
+    """The jobs that a run would do, and why; takes no lock and, unless it may remember what it saw, writes nothing."""
+    graph = graph_of(profile, targets, remember=remember)
+    found = judge(profile, graph.jobs, remember=remember)
+    return to_run(graph, found), found
+
+
+def describe(jobs: Sequence[Job], found: Verdict) -> str:
+    """`look` to read."""
+    if not jobs:
+        return NOTHING
+    counts = Counter(job.rule for job in jobs)
+    wide = max(map(len, counts))
+    lines = ["job".ljust(wide) + "  count", "-" * wide + "  -----"]
+    lines += [f"{rule:{wide}}  {count:5}" for rule, count in counts.items()]
+    lines += [f"{'total':{wide}}  {len(jobs):5}", ""]
+    why = Counter((job.rule, found.stale.get(job.target, "it is not there")) for job in jobs)
+    lines += [f"{rule} ({count}): {reason}" for (rule, reason), count in why.items()]
+    moved = [(found.changed, "is not what a job has written"), (found.unknown, "was made by no job")]
+    lines += [f"{file} {what}: to be moved away" for files, what in moved for file in files]
+    return "\n".join(lines)
+
+
+def _make(call: Call, token: str, tell: Callable[[str], None]) -> int:
+    began, code = time.time(), 0
+    jobs: list[Job] = []
+    try:
+        for number in range(ROUNDS):
+            force = call.forced and not number
+            if number or _has_run(call.profile):  # on a first run nothing is there that could be stale
+                graph = graph_of(call.profile, call.targets)
+                found = judge(call.profile, graph.jobs)
+                jobs = to_run(graph, found)
+                if not jobs and not force:
+                    break
+                _make_room(jobs, found, call.profile, tell)
+                # What only has to be there again comes first, by itself: nothing after it has to run if it comes out as it was.
+                again = [file for job in jobs if job.target in found.sound for file in job.outputs]
+                if again:
+                    rest = [word for word in call.arguments if word not in call.targets]
+                    code = _snakemake([*rest, *again], token, local=call.local)
+                    if code:
+                        break
+                if not force and all(job.target in found.sound for job in jobs):
+                    continue
+            code = _snakemake(call.arguments, token, local=call.local)
+            if code:
+                break
+    finally:
+        history.pack(call.profile)
+    if code:
+        _say_why(jobs or graph_of(call.profile, call.targets).jobs, began)
+    elif not jobs:
+        tell(NOTHING)
+    return code
+
+
+def _has_run(profile: str) -> bool:
+    entries = next(history.locals_of(profile), None) or history.read(profile)
+    return bool(entries or history.foreign(profile, ()))
+
+
+def _make_room(jobs: Sequence[Job], found: Verdict, profile: str, tell: Callable[[str], None]) -> None:
+    """Move the outputs of stale jobs aside, where they are found again if the same job is asked for."""
+    for file in (*found.changed, *found.unknown):
+        why = "is not what a job has written" if file in found.changed else "was made by no job"
+        tell(f"{file} {why}: moved to {history.take_away(file)}")
+    for job in jobs:
+        if job.target not in found.stale:
+            continue
+        if entry := found.entries.get(job.target):
+            history.put_aside(entry)
+        for file in filter(os.path.isfile, job.outputs):
+            history.take_away(file)
+    known = {file for entry in history.locals_of(profile) for file in history.hashed_files(entry)}
+    known |= {file for entry in history.read(profile).values() for file in history.hashed_files(entry)}
+    for file in history.foreign(profile, known):
+        tell(f"{file} was made by no job: moved to {history.take_away(file)}")
+
+
+@contextmanager
+def _surroundings(local: bool) -> Iterator[None]:
+    """What the processes of a run inherit: its revision and, on this machine, its own folder for temporary files.
+
+    What a killed run has left of its folder is removed when the next one starts.
+    """
+    note, before, folder = STATE / "temporary", dict(os.environ), ""
+    with suppress(OSError):
+        shutil.rmtree(note.read_text())
+    os.environ[REVISION] = json.dumps(revision())
+    if local:
+        # a socket's name ends at 100 letters
+        folder = tempfile.mkdtemp(prefix="cmcgns-", dir=None if len(tempfile.gettempdir()) < 70 else "/tmp")
+        note.write_text(folder)
+        os.environ |= {"TMPDIR": folder, VARIABLE: f"{folder}/server"}
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+            note.unlink(missing_ok=True)
+
+
+def _snakemake(arguments: Sequence[str], token: str, *, local: bool = True) -> int:
+    """Run Snakemake. A signal to this process stops its jobs in order, a second one at once."""
+    environment = os.environ | {TOKEN: token, "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "snakemake", *ALWAYS, *arguments]
+    arrived: list[int] = []
+    engine = subprocess.Popen(command, env=environment)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        arrived.append(number)
+        with suppress(psutil.Error):
+            below = psutil.Process(engine.pid).children(recursive=True)
+            if len(arrived) > 1:
+                for process in (*below, psutil.Process(engine.pid)):
+                    with suppress(psutil.Error):
+                        process.kill()
+                return
+            # to end after its running jobs; with jobs elsewhere, to call them back
+            engine.send_signal(signal.SIGTERM if local else signal.SIGINT)
+            for process in below if local else ():
+                with suppress(psutil.Error):
+                    if "step" in process.cmdline():
+                        process.terminate()
+
+    before = {
+        number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    }
+    try:
+        code = engine.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 128 + arrived[0] if arrived else code if code >= 0 else 128 - code
+
+
+def _say_why(jobs: Sequence[Job], since: float) -> None:
+    """The last thing on the terminal: of each job that has failed its own sentence, and where its log lies."""
+    for job in jobs:
+        failed, running = place("failed", job.target), place("running", job.target)
+        said = ""
+        if failed.exists() and (note := read_json(failed))["at"] >= since:
+            said = note["said"]
+        elif running.exists() and read_json(running)["since"] >= since:
+            said = "killed while it ran: out of memory, or from outside"
+            running.unlink()
+        if said:
+            print(f"\n{job.rule}: {job.target}\n  {said}\n  log: {job.log}", file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Plain `snakemake`, with any of its arguments."""
+    from snakemake.cli import parse_args
+    from snakemake.settings.enums import RerunTrigger
+
+    _, asked = parse_args(arguments)
+    if any(getattr(asked, name, None) not in (None, False, []) for name in LOOKS):
+        return _snakemake(arguments, LOOK)
+    if set(asked.rerun_triggers) != set(RerunTrigger.all()):
+        raise InputError(
+            "what is stale is decided by this project, not by rerun-triggers",
+            remedy="leave --rerun-triggers out of the command and of your Snakemake profile",
+        )
+    config = dict(text.partition("=")[::2] for text in asked.config or [])
+    profile, targets = config.get("profile", "demo"), sorted(asked.targets)
+    forced = any(getattr(asked, name, None) for name in FORCES)
+    if asked.dryrun:
+        if forced:
+            return _snakemake(arguments, LOOK)
+        print(describe(*look(profile, targets)))
+        return 0
+    local = asked.executor in (None, "local")
+    return run(Call(profile, arguments, targets, local, forced), tell=partial(print, flush=True))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except InputError as error:
+        sys.exit(f"cmcgns: {error}")

@@ -1,0 +1,133 @@
+"""What is stale: decided here and nowhere else, from the jobs of the graph and from what the jobs that ran say of their files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from graphlib import TopologicalSorter
+from typing import Any, NamedTuple
+
+from cmcgns.pipeline import history
+from cmcgns.pipeline.graph import Graph, Job, by_output
+from cmcgns.pipeline.history import Entry, hashed_files
+from cmcgns.pipeline.reads import changed as changed_reads
+from cmcgns.pipeline.state import file_hash, place
+
+
+class Verdict(NamedTuple):
+    """What must run, and why.
+
+    Attributes:
+        stale: target -> reason of the jobs whose outputs are not those of these settings, code and inputs. A job after one of
+            them is stale, too: when its turn comes, it may turn out that its inputs have kept their bytes.
+        changed: files that are not as the job that ran has left them.
+        unknown: files at the places of outputs that no job has made.
+        entries: target -> entry, of the jobs that have one that is true.
+        sound: targets of the jobs that would do now what they have done; their files may be missing or changed.
+    """
+
+    stale: dict[str, str]
+    changed: list[str]
+    unknown: list[str]
+    entries: dict[str, Entry]
+    sound: set[str]
+
+
+def judge(profile: str, jobs: Sequence[Job], *, remember: bool = True) -> Verdict:
+    """Hold every job of the graph against its history.
+
+    Args:
+        remember: whether raw files that were touched and not changed may be noted as such.
+    """
+    made_by, listed = by_output(jobs), history.read(profile)
+    named = {job.target: job for job in jobs}
+    before = {job.target: {made_by[f].target for f in job.inputs if f in made_by} for job in jobs}
+    expected: dict[
+        str, str
+    ] = {}  # file -> sha256, of what is as it should be or will be made again as it was
+    passed_on: set[str] = set()  # stale jobs after which others must be asked again
+    found = Verdict({}, [], [], {}, set())
+    for target in TopologicalSorter(before).static_order():
+        job = named[target]
+        said = history.believed(target, listed)
+        if said is not None:
+            found.entries[target] = said
+        there = [] if said else [file for file in job.outputs if os.path.isfile(file)]
+        said = said or history.local(target) or listed.get(target)
+        if said is None and not there:
+            continue  # it has not run: Snakemake sees what is missing
+        upstream = next((origin for origin in sorted(before[target]) if origin in passed_on), "")
+        reason = "no job has made its files" if said is None else _differs(job, said, expected)
+        if not reason and (path := changed_reads(place("reads", target), remember=remember)):
+            reason = f"{path} has changed"
+        if reason or upstream:
+            found.stale[target] = reason or f"{named[upstream].rule} runs again"
+            passed_on.add(target)
+        else:
+            expected |= hashed_files(said)
+            found.sound.add(target)
+        if there:
+            written = hashed_files(said) if said else {}
+            found.unknown.extend(file for file in there if file not in written)
+            found.changed.extend(
+                file for file in there if file in written and file_hash(file) != written[file]
+            )
+            found.stale.setdefault(target, "its files are not as a job has left them")
+    return found
+
+
+def to_run(graph: Graph, found: Verdict) -> list[Job]:
+    """The jobs that are stale, or whose missing files somebody asks for, in the graph's order."""
+    made_by = by_output(graph.jobs)
+    missing = [file for file in graph.wanted if not os.path.isfile(file)]
+    waiting = [*found.stale, *(made_by[file].target for file in missing if file in made_by)]
+    named, chosen = {job.target: job for job in graph.jobs}, set()
+    while waiting:
+        target = waiting.pop()
+        if target not in chosen:
+            chosen.add(target)
+            waiting += [
+                made_by[f].target for f in named[target].inputs if f in made_by and not os.path.isfile(f)
+            ]
+    return [job for job in graph.jobs if job.target in chosen]
+
+
+def _differs(job: Job, entry: Entry, expected: Mapping[str, str]) -> str:
+    """Why a job is not the one that an entry speaks of; nothing if it is."""
+    now = job.content
+    if now["step"] != entry["step"]:
+        return f"it is made by {now['step']}, not by {entry['step']}"
+    if now["code"] != entry["code"]:
+        return f"the code of {now['step']} has changed"
+    if leaf := _first_difference(entry["settings"], now["settings"]):
+        return leaf
+    for name in sorted(now["inputs"].keys() | entry["inputs"].keys()):
+        files = history.files_of({"": now["inputs"].get(name, [])})
+        digests = [digest for _, digest in entry["inputs"].get(name, [])]
+        if len(files) != len(digests):
+            return f"it reads other files as {name}"
+        for file, digest in zip(files, digests, strict=True):
+            if (expected.get(file) or _on_disk(file)) not in (None, digest):
+                return f"{file} has changed"
+    return "" if sorted(now["outputs"]) == sorted(entry["outputs"]) else "it writes other files"
+
+
+def _on_disk(file: str) -> str | None:
+    return file_hash(file) if os.path.isfile(file) else None
+
+
+def _first_difference(before: Any, now: Any, name: str = "") -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(before.keys() | now.keys()):
+            inner = f"{name}.{key}" if name else key
+            if key not in before or key not in now:
+                return f"setting {inner}: {before.get(key)} -> {now.get(key)}"
+            if found := _first_difference(before[key], now[key], inner):
+                return found
+        return ""
+    return "" if before == now else f"setting {name}: {_short(before)} -> {_short(now)}"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
