@@ -2,7 +2,7 @@
 
     python benchmarks/job_graph.py [--folder DIR] [--kills N]
 
-The graph is the real one (Snakefile, rules, ledger, the process that forks jobs), its steps write a hash and end
+The graph is the real one (Snakefile, rules, histories, the process that forks jobs), its steps write a hash and end
 (tests/stand_in.py). Bare Snakemake runs a hand-written file with about as many jobs, `touch` each, whose runs read four files. Times are wall time in one run,
 the two in turns; memory is the largest resident set of the scheduler.
 """
@@ -147,8 +147,8 @@ def main() -> None:
     say(f"fresh clone, pull, run: {len(copy.reproduce())} jobs")
     copy.edit("params.yaml", "segmentation: {lr: 0.1}", "segmentation: {lr: 0.2}")
     kinds: dict[str, int] = {}
-    for step in copy.reproduce():
-        kind = " ".join(step.split()[:2]).split(" --")[0]
+    for target in copy.reproduce():
+        kind = "/".join(target.split("/")[2:4]) if "/finetune/" not in target else target.split("/")[4]
         kinds[kind] = kinds.get(kind, 0) + 1
     say(f"learning rate of segmentation changed there: {kinds}")
 
@@ -161,7 +161,7 @@ def main() -> None:
 def kills(project: Project, number: int) -> str:
     """Kill a run from the beginning at random moments, finish it, and compare with the undisturbed one."""
     wanted, total = project.outputs(), len(project.ran())
-    for place in ("data", "results", ".snakemake", "jobs.log"):
+    for place in ("data", "results", ".snakemake", ".cmcgns", "jobs.log"):
         path = project.root / place / PROFILE if place in ("data", "results") else project.root / place
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     rng = random.Random(0)

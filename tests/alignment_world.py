@@ -72,9 +72,11 @@ def write_mimic(folder: Path) -> dict[str, Path]:
         {"study_id": [*studies[:20], "words"], "sentences": [*said, prompts()[0]], "kept": True}
     )
     files |= {"reports": folder / "reports.parquet", "tokens": folder / "text" / "tokens.parquet"}
+    files |= {name: folder / "text" / f"{name}.json" for name in ("tokenizer", "tokenizer_config")}
     write_parquet(reports, files["reports"])
     encoder = SETTINGS["encoders"]["text"]
-    tokenize_reports(files["reports"], folder / "text", encoder=encoder, max_tokens=SETTINGS["max_tokens"])
+    wanted = {name: files[name] for name in ("reports", "tokens", "tokenizer", "tokenizer_config")}
+    tokenize_reports(**wanted, encoder=encoder, max_tokens=SETTINGS["max_tokens"])
     truth = folder / "truth"
     findings = pd.DataFrame([box_of(c) for c in [*cells, 0]], columns=["x1", "y1", "x2", "y2"])
     findings = findings.assign(image_id=ids, finding=0, label="Lung Lesion", source="mimic_cxr")
@@ -83,7 +85,7 @@ def write_mimic(folder: Path) -> dict[str, Path]:
     sentences = sentences.assign(source="mimic_cxr", order=0, state="positive", label="Lung Lesion")
     write_parquet(sentences.assign(findings=[[0]] * 20), truth / "sentences.parquet")
     write_parquet(index[["image_id", "study_id"]].assign(source="mimic_cxr"), truth / "images.parquet")
-    return files | {"truth": truth}
+    return files | {name: truth / f"{name}.parquet" for name in ("findings", "sentences", "images")}
 
 
 def write_chexpert(folder: Path, classes: tuple[str, ...]) -> dict[str, Path]:
@@ -133,7 +135,7 @@ def planted_model(
     """A `Model` around `Planted` that knows these sentences, by default those of the reports."""
     vectors = vectors or {sentence(cell): np.eye(CELLS, dtype=np.float32)[cell] for cell in range(CELLS)}
     shape = (SETTINGS[name] for name in ("size", "resize", "max_tokens", "batch_size"))
-    model = Model(Planted({}), files["tokens"], *shape)
+    model = Model(Planted({}), files["tokens"], files["tokenizer"], *shape)
     texts = model.encode(list(vectors))
     known = {tuple(ids.tolist()): vectors[s] for (ids, _, _), s in zip(texts, vectors, strict=True)}
     assert len(known) == len(vectors)

@@ -23,6 +23,33 @@ import psutil
 ROOT = Path(__file__).parents[1]
 LOG = "jobs.log"
 
+# A profile of few jobs, for `Project`.
+TINY = """
+  tiny:
+    images: {size: 64}
+    encoders:
+      image: {arch: resnet10, weights: random}
+      text: {name: random, hidden: 64, layers: 1, heads: 2, vocab_size: 256}
+    methods: *small_methods
+    leakage: *none
+    ablation: {pairs: []}
+    downstream:
+      methods: [random, cm_cgns]
+      pairs: [classification-chexpert, segmentation-siim]
+      fractions: [10]
+      seeds: [0, 1]  # of tiny
+      segmentation: {lr: 0.1}
+    alignment: {kinds: [retrieval], gallery: 5}
+    figures: {kinds: [tsne]}
+    synthetic:
+      seed: 0
+      image_long_side: 64
+      conspicuity: 1
+      sizes:
+        {mimic_studies: 20, chexpert_train: 60, chexpert_valid: 30, rsna: 40, covidx_train: 40, covidx_test: 30,
+         siim: 40, object_train: 20, object_dev: 10}
+"""
+
 # Python runs this first in each process of the stand-in environment.
 SITE = '''
 import os, sys  # no more: a job's client runs this too, and is to cost what it costs in earnest

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from cmcgns.evaluation import classification, detection, segmentation
-from cmcgns.images.store import build_store
+from cmcgns.images.store import store_source
 from cmcgns.parquet import read_parquet
 from cmcgns.pipeline.plan import Plan
-from cmcgns.reports.extract import extract
+from cmcgns.reports.extract import extract_reports
 from cmcgns.sources.doctor import examine
 from cmcgns.sources.index import build_index
-from cmcgns.sources.mimic_cxr import find_reports
 from cmcgns.splits.write import write_ranks, write_split
 from cmcgns.training.export import export_trunk
 
@@ -43,34 +41,26 @@ def data(tmp_path_factory, plan):
     subprocess.run(
         [sys.executable, CORPUS, "--tier", "core", "--out", raw], check=True, stdout=subprocess.DEVNULL
     )
-    extract(find_reports(raw), root / "reports.parquet", **plan.slice("reports"))
+    extract_reports(raw=raw, out=root / "reports.parquet", **plan.slice("reports"))
     for source in IMAGES:
-        values = plan.slice("index", source=source)
-        options = values.pop("options")
-        build_index(
-            source, raw, root / f"{source}.parquet", root / f"{source}.rest.parquet", **values, **options
-        )
-        place = import_module(f"cmcgns.sources.{source}").find(raw)
-        files = {"npy": root / f"{source}.npy", "table": root / f"{source}.store.parquet"}
-        build_store(root / f"{source}.parquet", place, **files, **plan.slice("images"))
+        index, rest = root / f"{source}.parquet", root / f"{source}.rest.parquet"
+        build_index(raw=raw, out=index, unmatched=rest, **plan.slice("index", source=source))
+        files = {"store": root / f"{source}.npy", "table": root / f"{source}.store.parquet"}
+        store_source(raw=raw, index=index, **files, **plan.slice("images", source=source))
         write_split(
-            source,
-            "audited",
             index=root / f"{source}.parquet",
             store_table=files["table"],
             reports=root / "reports.parquet" if source == "mimic_cxr" else None,
             out=root / f"{source}.split.parquet",
-            **plan.slice("split", source=source),
+            **plan.slice("split", source=source, scheme="audited"),
         )
         write_ranks(
-            source,
             index=root / f"{source}.parquet",
             split=root / f"{source}.split.parquet",
             out=root / f"{source}.ranks.parquet",
-            seed=0,
-            **plan.slice("subset", source=source),
+            **plan.slice("subset", source=source, seed=0),
         )
-    export_trunk(weights=None, arch="resnet10", initial="random", seed=0, out=root / "trunk.safetensors")
+    export_trunk(arch="resnet10", initial="random", seed=0, out=root / "trunk.safetensors")
     return root
 
 
@@ -108,12 +98,12 @@ def test_a_run_of_each_task_ends_in_metrics_and_predictions(data, plan, tmp_path
         "trunk": data / "trunk.safetensors",
         "store": data / f"{source}.npy",
         "index": data / f"{source}.parquet",
+        "store_table": data / f"{source}.store.parquet",
+        "predictions": tmp_path / "predictions.parquet",
+        "metrics": tmp_path / "metrics.json",
     }
     files |= {name: data / f"{source}.{name}.parquet" for name in ("split", "ranks")}
-    files["store_table"] = data / f"{source}.store.parquet"
-    metrics = module.run_cell(
-        source=source, fraction=10, seed=0, files=files, settings=settings, out=tmp_path
-    )
+    metrics = module.finetune(**files, **settings, seed=0)
     assert 0 <= metrics["primary"] <= 1
     predictions = read_parquet(tmp_path / "predictions.parquet")
     assert len(predictions) == metrics["n_test"]

@@ -47,6 +47,18 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
     return text.getvalue()
 
 
+def markdown_text(rows: Iterable[Iterable[str]]) -> str:
+    """Rows as a table in Markdown, the first its header."""
+    header, *body = ("| " + " | ".join(row) + " |\n" for row in rows)
+    return "".join([header, "|" + "---|" * (header.count(" | ") + 1) + "\n", *body])
+
+
+def read_csv_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file with a header; every value is a text."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as sorted, indented JSON; NaN is refused (write None for a missing number)."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")

@@ -177,7 +177,7 @@ class Method:
         source: the code its preset `official` follows.
         objective: module and class under `cmcgns.objectives`; empty for an initialisation.
         parameters: the schema of the objective's parameters.
-        phases: names of the training phases, in order.
+        phases: names of the training phases, in order; none for an initialisation.
         views: image views a step, which divide the epochs of the common recipe.
         text: reads reports.
         last_phase_only: parameters that nothing before the last phase reads.
@@ -188,42 +188,26 @@ class Method:
     source: str
     objective: str = ""
     parameters: type[Section] | None = None
-    phases: tuple[str, ...] = ()
+    phases: tuple[str, ...] = ("stage1",)
     views: int = 1
     text: bool = False
     last_phase_only: frozenset[str] = frozenset()
 
 
 METHODS = {
-    "random": Method("Random Init", "initialisation", "a seed"),
-    "imagenet": Method("ImageNet Init", "initialisation", "torchvision, weights IMAGENET1K_V1"),
-    "shapes": Method("Drawn Shapes Init", "initialisation", "cmcgns.synthetic.shapes, in place of ImageNet"),
+    "random": Method("Random Init", "initialisation", "a seed", phases=()),
+    "imagenet": Method("ImageNet Init", "initialisation", "torchvision, weights IMAGENET1K_V1", phases=()),
+    "shapes": Method(
+        "Drawn Shapes Init", "initialisation", "cmcgns.synthetic.shapes, in place of ImageNet", phases=()
+    ),
     "moco": Method(
-        "MoCo",
-        "image only",
-        "facebookresearch/moco at 89d6176",
-        "moco.MoCo",
-        MoCoObjective,
-        ("stage1",),
-        views=2,
+        "MoCo", "image only", "facebookresearch/moco at 89d6176", "moco.MoCo", MoCoObjective, views=2
     ),
     "moco_v2": Method(
-        "MoCoV2",
-        "image only",
-        "facebookresearch/moco at 89d6176",
-        "moco.MoCo",
-        MoCoObjective,
-        ("stage1",),
-        views=2,
+        "MoCoV2", "image only", "facebookresearch/moco at 89d6176", "moco.MoCo", MoCoObjective, views=2
     ),
     "simclr": Method(
-        "SimCLR",
-        "image only",
-        "google-research/simclr at 383d414",
-        "simclr.SimCLR",
-        SimCLRObjective,
-        ("stage1",),
-        views=2,
+        "SimCLR", "image only", "google-research/simclr at 383d414", "simclr.SimCLR", SimCLRObjective, views=2
     ),
     "convirt": Method(
         "ConVIRT",
@@ -231,7 +215,6 @@ METHODS = {
         "arXiv 2010.00747 (no code released)",
         "convirt.ConVIRT",
         ConVIRTObjective,
-        ("stage1",),
         text=True,
     ),
     "clip": Method(
@@ -240,7 +223,6 @@ METHODS = {
         "openai/CLIP at d05afc4, trained as mlfoundations/open_clip at 89fb801",
         "clip.CLIP",
         CLIPObjective,
-        ("stage1",),
         text=True,
     ),
     "gloria": Method(
@@ -249,17 +231,10 @@ METHODS = {
         "marshuang80/gloria at 416466a",
         "gloria.GLoRIA",
         GLoRIAObjective,
-        ("stage1",),
         text=True,
     ),
     "lovt": Method(
-        "LoVT",
-        "local image-text",
-        "philip-mueller/lovt at f548985",
-        "lovt.LoVT",
-        LoVTObjective,
-        ("stage1",),
-        text=True,
+        "LoVT", "local image-text", "philip-mueller/lovt at f548985", "lovt.LoVT", LoVTObjective, text=True
     ),
     "prior": Method(
         "PRIOR",
@@ -271,13 +246,7 @@ METHODS = {
         text=True,
     ),
     "mgca": Method(
-        "MGCA",
-        "local image-text",
-        "HKU-MedAI/MGCA at 680fe4a",
-        "mgca.MGCA",
-        MGCAObjective,
-        ("stage1",),
-        text=True,
+        "MGCA", "local image-text", "HKU-MedAI/MGCA at 680fe4a", "mgca.MGCA", MGCAObjective, text=True
     ),
     "cm_cgns": Method(
         "CM-CGNS",

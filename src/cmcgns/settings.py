@@ -20,7 +20,6 @@ from cmcgns.typed import Count, Fraction, NonNegative, Positive, Section, withou
 RECIPES = ("crop", "moco_v1", "moco_v2", "simclr", "simclr_cxr", "convirt", "clip", "prior")
 """The augmentations of `images.augment`, which imports torch."""
 TRACKERS = ("none", "tensorboard", "mlflow", "wandb")
-SOURCES = ("mimic_cxr", "chexpert", "rsna", "covidx", "siim", "object_cxr")
 PAIRS = (
     "classification-chexpert",
     "classification-rsna",

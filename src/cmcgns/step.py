@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -46,6 +45,8 @@ def load(document: str) -> dict[str, Any]:
             expected="a JSON document with step, inputs, outputs, settings and code",
             remedy="`cmcgns step --show FILE` prints the one that makes a file",
         ) from None
+    if not job["step"].startswith("cmcgns."):
+        raise InputError(f"{job['step']!r} is no step", expected="a function of the package cmcgns")
     return job
 
 
@@ -71,14 +72,6 @@ def expand(value: str | list[str]) -> str | list[str]:
     return files
 
 
-def function_of(step: str) -> Callable[..., Any]:
-    """The function that a step names, `cmcgns.<module>.<function>`."""
-    module, _, name = step.rpartition(".")
-    if not module.startswith("cmcgns."):
-        raise InputError(f"{step!r} is no step", expected="a function of the package cmcgns")
-    return getattr(import_module(module), name)
-
-
 def call(document: str, **watch: Any) -> Any:
     """Run the function of a job and return what it returns.
 
@@ -86,7 +79,8 @@ def call(document: str, **watch: Any) -> Any:
         watch: what looks on, such as `progress`; the function gets those that it has a parameter for.
     """
     job = load(document)
-    function = function_of(job["step"])
+    module, _, name = job["step"].rpartition(".")
+    function = getattr(import_module(module), name)
     given = {name: value for kind in GIVEN for name, value in job[kind].items()}
     for name in (name for kind in FILES for name in job[kind]):
         value = given[name]

@@ -4,7 +4,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from cmcgns.audit.balance import auroc, class_balance, effective_size, trivial_baselines, two_proportions
-from cmcgns.splits.official import COMPETITION
+from cmcgns.sources.vocabulary import COMPETITION
 
 
 def rsna(n_train, p_train, n_test, p_test, views=None):

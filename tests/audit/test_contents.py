@@ -63,7 +63,7 @@ def test_images_listed_twice_are_counted(world, tmp_path, a, b, count):
 def test_the_world_has_no_fault_of_this_kind(world):
     for name in NAMES:
         module = source(name)
-        lists = contents.read_lists(module, module.find(world[0]))
+        lists = contents.read_lists(name, module.find(world[0]))
         assert contents.vocabulary(name, lists, "k") == contents.listed_twice(name, lists, "k") == []
 
 

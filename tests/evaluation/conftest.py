@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -22,6 +23,20 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def float64(monkeypatch) -> Iterator[None]:
+    """All that a test makes is float64, and stays it where the code asks for fp32: `.float()` gives float64 too.
+
+    For tests that compute one thing in two ways, as with images in batches of other sizes: then float32 rounds in
+    another way, in each CPU's own, and training magnifies it without bound.
+    """
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    yield
+    torch.set_default_dtype(before)
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import pytest
 
 from cmcgns.errors import InputError
 from cmcgns.evaluation import alignment
-from cmcgns.evaluation.targets import CHEXPERT
 from cmcgns.evaluation.zero_shot import prompts
 from cmcgns.files import read_json
 from cmcgns.objectives.build import build_objective, save_weights
 from cmcgns.parquet import read_meta, write_parquet
+from cmcgns.sources.vocabulary import COMPETITION
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,8 @@ def mimic(aligned_mimic) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def chexpert(tmp_path_factory, world, aligned_mimic) -> dict[str, Path]:
-    files = world.write_chexpert(tmp_path_factory.mktemp("chexpert"), CHEXPERT)
-    return files | {"tokens": aligned_mimic["tokens"]}
+    files = world.write_chexpert(tmp_path_factory.mktemp("chexpert"), COMPETITION)
+    return files | {name: aligned_mimic[name] for name in ("tokens", "tokenizer")}
 
 
 def test_a_perfect_model_finds_every_report_and_a_mirrored_one_none(world, mimic):
@@ -112,7 +112,8 @@ def test_a_mirrored_map_never_points_into_the_box(world, mimic):
 
 
 def test_without_boxes_there_is_no_score_but_a_reason(world, mimic, tmp_path):
-    files = {name: path for name, path in mimic.items() if name != "truth"} | {"raw": tmp_path}
+    truth = ("findings", "sentences", "images")
+    files = {name: path for name, path in mimic.items() if name not in truth} | {"raw": tmp_path}
     found = alignment.grounding(world.planted_model(mimic), files, world.SETTINGS, [0])
     assert found.seeds == {} and "no MS-CXR" in found.reason
 
@@ -126,7 +127,8 @@ def test_ms_cxr_s_images_count_whatever_their_split(world, mimic, tmp_path):
         "i17,Lesion,Bright square at place D.,192,128,64,64,256,256\n"
         "unknown,Lesion,Bright square at place D.,192,0,64,64,256,256\n"
     )
-    files = {name: path for name, path in mimic.items() if name != "truth"} | {"raw": tmp_path}
+    truth = ("findings", "sentences", "images")
+    files = {name: path for name, path in mimic.items() if name not in truth} | {"raw": tmp_path}
     model = world.planted_model(mimic)
     phrases, masks = alignment.select_phrases(files, model)
     assert phrases["image_id"].tolist() == ["i03", "i17"] and phrases["split"].tolist() == ["test", "train"]
@@ -145,7 +147,7 @@ def test_a_model_that_knows_the_findings_classifies_perfectly(world, chexpert):
     found = alignment.zero_shot(world.planted_model(chexpert, vectors), chexpert, world.SETTINGS, [0, 1])
     assert found.n == {"test images": 12, "images a class of 5x200": 3}
     for scores in found.seeds.values():
-        assert set(scores) == {*(f"AUC {name}" for name in CHEXPERT), "AUC mean", "ACC 5x200"}
+        assert set(scores) == {*(f"AUC {name}" for name in COMPETITION), "AUC mean", "ACC 5x200"}
         assert set(scores.values()) <= {1.0, None}
         assert scores["ACC 5x200"] == 1.0
     assert found.chance["guessing"]["ACC 5x200"] == 0.2
@@ -190,35 +192,36 @@ def test_the_step_writes_what_it_found_and_repeats_it(world, mimic, tmp_path, ki
         "arm": "cm_cgns",
         "objective": "cm_cgns.CMCGNS",
         "weights": weights,
-        "files": mimic,
+        **mimic,
         "settings": settings,
         "seeds": [0, 1],
     }
     told = []
-    document = alignment.run(kind=kind, out=tmp_path / "a", tick=lambda *done: told.append(done), **options)
+    alignment.align(
+        kind=kind, metrics=tmp_path / "a.json", progress=lambda *done: told.append(done), **options
+    )
     assert told[:2] == [(5, 17), (10, 17)] and told[-1] == (17, 17)
     # another seed of the start changes nothing: all weights come from the file
     options["settings"] = settings | {"seed": 4, "batch_size": 17}
-    again = alignment.run(kind=kind, out=tmp_path / "b", **options)
-    written = read_json(tmp_path / "a" / "metrics.json")
+    alignment.align(kind=kind, metrics=tmp_path / "b.json", **options)
+    written, again = (read_json(tmp_path / f"{name}.json") for name in "ab")
     assert written["kind"] == kind and written["arm"] == "cm_cgns" and set(written["seeds"]) == {"0", "1"}
-    for seed in (0, 1):
-        assert written["seeds"][str(seed)] == pytest.approx(document["seeds"][seed])
-        assert again["seeds"][seed] == pytest.approx(document["seeds"][seed])
+    for seed in ("0", "1"):
+        assert again["seeds"][seed] == pytest.approx(written["seeds"][seed])
     name = "pointing" if kind == "grounding" else "image to report R@1"
-    assert document["seeds"][0][name] < 0.6
+    assert written["seeds"]["0"][name] < 0.6
 
 
 def test_a_method_without_text_is_refused(world, mimic, tmp_path):
     settings = world.SETTINGS | {"objective": {}}
     with pytest.raises(InputError, match=r"moco\.MoCo has no text encoder"):
-        alignment.run(
+        alignment.align(
             kind="retrieval",
             arm="moco",
             objective="moco.MoCo",
             weights=tmp_path / "w",
-            files=mimic,
+            **mimic,
             settings=settings,
             seeds=[0],
-            out=tmp_path,
+            metrics=tmp_path / "m.json",
         )

@@ -35,7 +35,7 @@ FINDINGS = [  # image, finding, label, part, box
 
 
 @pytest.fixture
-def truth(tmp_path) -> Path:
+def truth(tmp_path) -> dict[str, Path]:
     said = [
         dict(zip(("study_id", "order", "state", "label", "findings", "sentence"), row, strict=True))
         for row in SENTENCES
@@ -49,11 +49,11 @@ def truth(tmp_path) -> Path:
     write_parquet(pd.DataFrame(found).assign(source="mimic_cxr"), tmp_path / "findings.parquet")
     images = pd.DataFrame({"image_id": ["i1", "i1b", "i2"], "study_id": ["s1", "s1", "s2"]})
     write_parquet(images.assign(source="mimic_cxr"), tmp_path / "images.parquet")
-    return tmp_path
+    return {name: tmp_path / f"{name}.parquet" for name in ("findings", "sentences", "images")}
 
 
 def test_a_finding_has_its_first_sure_sentence_on_every_image_and_all_its_boxes(truth):
-    found = synthetic_phrases(truth).to_dict("records")
+    found = synthetic_phrases(**truth).to_dict("records")
     first = "small consolidation in the left base new since"
     assert found == [
         {"image_id": "i1", "label": "Consolidation", "phrase": first, "boxes": [[0.6, 0.6, 0.8, 0.9]]},
@@ -76,14 +76,14 @@ def test_a_finding_has_its_first_sure_sentence_on_every_image_and_all_its_boxes(
 
 def test_boxes_come_from_the_truth_else_from_ms_cxr_else_from_nowhere(truth, tmp_path_factory):
     raw = tmp_path_factory.mktemp("raw")
-    assert len(load_phrases(truth, raw)) == 4
-    assert load_phrases(None, raw).empty and load_phrases(None, None).empty
+    assert len(load_phrases(truth | {"raw": raw})) == 4
+    assert load_phrases({"raw": raw}).empty and load_phrases({}).empty
     (raw / "ms-cxr").mkdir()
     (raw / "ms-cxr" / "MS_CXR_Local_Alignment_v1.1.0.csv").write_text(
         "dicom_id,category_name,label_text,x,y,w,h,image_width,image_height\n"
         'd,Edema,"Mild edema, worse.",0,0,50,25,100,100\n'
     )
-    (found,) = load_phrases(None, raw).to_dict("records")
+    (found,) = load_phrases({"raw": raw}).to_dict("records")
     assert found == {
         "image_id": "d", "label": "Edema", "phrase": "mild edema worse", "boxes": [[0, 0, 0.5, 0.25]]
     }  # fmt: skip

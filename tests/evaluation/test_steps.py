@@ -11,13 +11,14 @@ from cmcgns.evaluation.cell import hashed
 from cmcgns.evaluation.classification import measure
 from cmcgns.evaluation.detection import relative_boxes
 from cmcgns.evaluation.segmentation import box_mask, siim_mask
-from cmcgns.evaluation.targets import CHEXPERT, targets
+from cmcgns.evaluation.targets import targets
+from cmcgns.sources.vocabulary import COMPETITION
 
 
 def test_uncertain_chexpert_labels_count_as_the_field_counts_them():
-    rows = pd.DataFrame({name: [1.0, 0.0, np.nan, -1.0] for name in CHEXPERT})
+    rows = pd.DataFrame({name: [1.0, 0.0, np.nan, -1.0] for name in COMPETITION})
     task, names, target = targets("chexpert", rows)
-    assert (task, names) == ("multilabel", CHEXPERT)
+    assert (task, names) == ("multilabel", COMPETITION)
     assert target[:3].tolist() == [[1] * 5, [0] * 5, [0] * 5]
     assert dict(zip(names, target[3], strict=True)) == {
         "Atelectasis": 1, "Cardiomegaly": 0, "Consolidation": 0, "Edema": 1, "Pleural Effusion": 1,

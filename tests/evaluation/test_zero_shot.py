@@ -6,17 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cmcgns.evaluation.targets import CHEXPERT
 from cmcgns.evaluation.zero_shot import PROMPTS, class_scores, five_classes, prompts
 from cmcgns.reports.sentences import split_sentences
-from cmcgns.sources.vocabulary import CHEXPERT_LABELS
+from cmcgns.sources.vocabulary import CHEXPERT_LABELS, COMPETITION
 
 
 def test_prompts_are_written_as_the_reports_are_stored():
     for stating, denying in PROMPTS.values():
         assert all(split_sentences(text) == [text] for text in (*stating, *denying))
         assert not any({"no", "not", "without"} & set(text.split()) for text in stating)
-    assert tuple(PROMPTS) == CHEXPERT
+    assert tuple(PROMPTS) == COMPETITION
     texts = prompts()[0]
     assert len(texts) == len(set(texts))
 
@@ -28,7 +27,7 @@ def test_the_score_is_the_mean_of_stating_minus_the_mean_of_denying_sentences():
     at = dict(zip(texts, sentences, strict=True))
     scores = class_scores(images, sentences, weights)
     for i, image in enumerate(images):
-        for c, name in enumerate(CHEXPERT):
+        for c, name in enumerate(COMPETITION):
             stating, denying = ([image @ at[text] for text in group] for group in PROMPTS[name])
             assert scores[i, c] == pytest.approx(np.mean(stating) - np.mean(denying))
 
@@ -44,14 +43,14 @@ def label_rows(counts: dict[str, int]) -> pd.DataFrame:
 
 
 def test_five_classes_are_as_many_as_the_rarest_has_and_only_of_images_with_one_finding():
-    index = label_rows(dict(zip(CHEXPERT, (7, 4, 9, 3, 250), strict=True)))
+    index = label_rows(dict(zip(COMPETITION, (7, 4, 9, 3, 250), strict=True)))
     drawn = five_classes(index, seed=2)
     assert np.bincount(drawn["target"]).tolist() == [3] * 5
     for row in drawn.itertuples():
         alone = index.set_index("image_id").loc[row.image_id, list(CHEXPERT_LABELS)].fillna(0)
-        assert alone[CHEXPERT[row.target]] == 1 and alone.abs().sum() == 1
+        assert alone[COMPETITION[row.target]] == 1 and alone.abs().sum() == 1
     assert set(five_classes(index, seed=3)["image_id"]) != set(drawn["image_id"])
 
 
 def test_a_class_without_an_image_leaves_none():
-    assert five_classes(label_rows(dict.fromkeys(CHEXPERT[:3], 4)), seed=0).empty
+    assert five_classes(label_rows(dict.fromkeys(COMPETITION[:3], 4)), seed=0).empty

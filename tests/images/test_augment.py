@@ -5,7 +5,7 @@ import torch
 import torchvision.transforms.functional as F
 from torchvision.transforms import ColorJitter, Grayscale, RandomResizedCrop
 
-from cmcgns.images.augment import PARAMETERS, RECIPES, augment, crop_boxes
+from cmcgns.images.augment import PARAMETERS, augment, crop_boxes
 from cmcgns.images.transforms import center_crop, random_crop
 
 
@@ -20,7 +20,7 @@ def films(count=6, side=73, seed=0):
     return (fine * 255).round().clamp(0, 255).to(torch.uint8)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", PARAMETERS)
 def test_every_recipe_is_a_function_of_the_generator(recipe):
     batch = films()
     out = augment(batch, 64, recipe, generator(1))
@@ -30,7 +30,7 @@ def test_every_recipe_is_a_function_of_the_generator(recipe):
     assert torch.equal(batch, films())
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", PARAMETERS)
 def test_every_image_has_draws_of_its_own(recipe):
     out = augment(films(1).expand(40, -1, -1).contiguous(), 64, recipe, generator())
     distinct = len(out.flatten(1).unique(dim=0))

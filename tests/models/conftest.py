@@ -13,7 +13,7 @@ from cmcgns.models.seeding import seeded
 @pytest.fixture(autouse=True)
 def own_draws() -> Iterator[None]:
     """The weights of a network here do not depend on the tests before it."""
-    with seeded(0, "tests of models"):
+    with seeded(0, "networks"):
         yield
 
 

@@ -25,7 +25,6 @@ def test_full_size_has_the_published_number_of_weights():
     assert sum(p.numel() for p in decoder.parameters()) / 1e6 == pytest.approx(8.63, abs=0.01)
 
 
-@pytest.mark.usefixtures("float64")
 def test_region_7r_plus_c_is_drawn_at_row_r_and_column_c():
     decoder = ImageDecoder(2, widths=WIDTHS)
     calm = torch.zeros(1, 49, 2)

@@ -18,8 +18,8 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def unit_rows(n, dim=4, seed=0):
-    return F.normalize(torch.randn(n, dim, generator=generator(seed)), dim=-1)
+def unit_rows(n, dim=4, seed=0, dtype=None):
+    return F.normalize(torch.randn(n, dim, generator=generator(seed), dtype=dtype), dim=-1)
 
 
 def started(points, **options):
@@ -61,9 +61,9 @@ def test_longer_centroids_attract_no_more_points():
 @given(seed=st.integers(0, 10_000))
 def test_update_properties(seed):
     # in float64: a point between two centroids goes to either by the rounding of float32
-    points, table = unit_rows(20, seed=seed).double(), unit_rows(5, seed=seed + 1).double()
+    points, table = (unit_rows(n, seed=seed + n, dtype=torch.float64) for n in (20, 5))
     moved, counts = move_centroids(table, points, 0.3)
-    torch.testing.assert_close(moved.norm(dim=1), torch.ones(5).double())
+    torch.testing.assert_close(moved.norm(dim=1), torch.ones(5, dtype=torch.float64))
     order = torch.randperm(20, generator=generator(seed))
     torch.testing.assert_close(move_centroids(table, points[order], 0.3)[0], moved)
     torch.testing.assert_close(move_centroids(table, points, 0.0)[0], table)

@@ -30,7 +30,6 @@ def report_decoder():
     return ReportDecoder(16, slots=5, layers=2, heads=4, dropout=0.1).eval()
 
 
-@pytest.mark.usefixtures("float64")
 def test_region_7r_plus_c_is_drawn_at_row_r_and_column_c():
     decoder = UpBlockDecoder(64, 0.5).eval()
     calm = torch.zeros(1, 49, 64)

@@ -44,13 +44,15 @@ def slow_alignment(model, x):
     }
 
 
+@pytest.mark.usefixtures("float64")
 def test_alignment_equals_the_loop(method, batch_of):
     """Sentences are contrasted with those of their own report only."""
     model, batch = method("prior", tau_global=0.02, tau_local=0.05).eval(), batch_of(REPORTS)
     terms, x = model(batch, "stage1"), model.encode(batch, False)
-    torch.testing.assert_close(terms, slow_alignment(model, x), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(terms, slow_alignment(model, x))
 
 
+@pytest.mark.usefixtures("float64")
 def test_second_stage_aligns_mixtures_of_prototypes(method, batch_of):
     model, batch = method("prior").eval(), batch_of(REPORTS)
     terms, x = model(batch, "stage2"), model.encode(batch, True)
@@ -58,12 +60,13 @@ def test_second_stage_aligns_mixtures_of_prototypes(method, batch_of):
     for i, m in x.mask.nonzero():
         raw = model.encode(batch, False).f_r[i, m]
         mixed = (model.prototypes.vectors @ raw / 0.9).softmax(0) @ model.prototypes.vectors
-        torch.testing.assert_close(x.f_r[i, m], mixed, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(x.f_r[i, m], mixed)
         total, count = total + (mixed - raw).abs().mean(), count + 1
     expected = {**slow_alignment(model, x), "prototypes": total / count}
-    torch.testing.assert_close(terms, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(terms, expected)
 
 
+@pytest.mark.usefixtures("float64")
 def test_third_stage_tells_the_report_from_the_image(method, batch_of):
     model, batch = method("prior", slots=3).eval(), batch_of(REPORTS)
     terms, x = model(batch, "stage3"), model.encode(batch, True)
@@ -88,7 +91,7 @@ def test_third_stage_tells_the_report_from_the_image(method, batch_of):
         "report_global": symmetric(torch.cat(retold), x.u_r, model.log_scales[0].exp()),
         "image": reconstruction_loss(decoded, batch.images.mean(1, keepdim=True)),
     }
-    torch.testing.assert_close({k: terms[k] for k in expected}, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close({k: terms[k] for k in expected}, expected)
 
 
 def test_weights_of_the_stages(method):
@@ -143,14 +146,16 @@ def test_scales_start_at_the_temperature_and_may_be_bounded(method, batch_of):
     assert model.log_scales.requires_grad
 
 
+@pytest.mark.usefixtures("float64")
 def test_a_grey_stem_of_summed_kernels_is_the_same(method, batch_of):
     """The released trunk sees one channel: three equal ones give the same map."""
     trunk = method("prior").trunk
     grey = batch_of().images[:, :1]
     summed = F.conv2d(grey, trunk.conv1.weight.sum(1, keepdim=True), stride=2, padding=3)
-    torch.testing.assert_close(trunk.conv1(grey.expand(-1, 3, -1, -1)), summed, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(trunk.conv1(grey.expand(-1, 3, -1, -1)), summed)
 
 
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("layout", ["spatial", "channel_view"])
 def test_regions_follow_the_layout(method, batch_of, layout):
     """Only "spatial" ones are places (baselines T1)."""
@@ -167,6 +172,7 @@ def test_regions_follow_the_layout(method, batch_of, layout):
     assert moved.tolist() == ([False, False, True, False] if layout == "spatial" else [True] * 4)
 
 
+@pytest.mark.usefixtures("float64")
 def test_only_the_third_stage_cuts_long_reports(method, batch_of):
     model, batch = method("prior", slots=2).eval(), batch_of(REPORTS)
     terms = model(batch, "stage3")
@@ -179,6 +185,7 @@ def test_only_the_third_stage_cuts_long_reports(method, batch_of):
     torch.testing.assert_close(model.embed(batch)[1], F.normalize(model.encode(batch, False).u_r))
 
 
+@pytest.mark.usefixtures("float64")
 def test_embeddings_mix_prototypes_once_these_are_trained(method, batch_of):
     batch = batch_of()
     for phase, mixes in (("stage1", False), ("stage2", True), ("stage3", True)):

@@ -78,4 +78,5 @@ def work(rank: int, folder: Path) -> dict[str, Tensor]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)  # as the test does
     torch.save(work(1, Path(sys.argv[1])), Path(sys.argv[1]) / "second.pt")

@@ -17,8 +17,8 @@ TRUNK = "results/{p}/pretrain/random/trunk.safetensors"
 SPLIT = "data/{p}/splits/rsna/audited.parquet"
 STORE = "data/{p}/images/rsna.npy"
 INDEX = "data/{p}/index/rsna.parquet"
-RAW = "data/{p}/raw/rsna/labels.csv"
-CODE = {"table_1": "0" * 16, "finetune_classification": "1" * 16, "split": "2" * 16}
+HEAD = "evaluation.classification.finetune"
+CODE = {"reporting.tables.write_table": "0" * 16, HEAD: "1" * 16, "splits.write.write_split": "2" * 16}
 NUMBER = ["I", "RSNA AUC", "1%", "Random Init"]
 
 
@@ -37,34 +37,32 @@ def study(
     """A finished profile with one number, made from two runs of one trunk-less head."""
     codes, lines = CODE | (code or {}), []
 
-    def entry(target: str, rule: str, sha: str, settings: Any, inputs: dict[str, str]) -> None:
-        text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
-        record = {
-            "rule": rule, "input": list(inputs), "starttime": 0.0, "endtime": 1.0,
-            "input_checksums": {name: f"sha256:{value}" for name, value in inputs.items()},
-            "params": [repr(codes.get(rule, "f" * 16)), repr(f"'{text}'")],
-        }  # fmt: skip
+    def entry(
+        targets: list[str], step: str, sha: str, settings: Any, inputs: dict[str, str], read: str = ""
+    ) -> None:
         made = {"packages": packages, "python": "3", "torch": "2", "device": "CPU", "revision": profile}
-        lines.append(json.dumps({"target": target, "sha256": sha, "record": record, "made": made}))
+        line = {
+            "step": f"cmcgns.{step}", "code": codes.get(step, "f" * 16), "settings": settings, "identity": "i",
+            "inputs": {"metrics": [list(item) for item in inputs.items()]}, "started": 0.0, "seconds": 1.0,
+            "outputs": {"out": [[target, sha] for target in targets]}, "made": made,
+            "reads": {"files": 1, "sha256": read} if read else None,
+        }  # fmt: skip
+        lines.append(json.dumps(line))
 
     def at(name: str, **more: Any) -> str:
         return name.format(p=profile, **more)
 
     result = f"r{mean}"
     runs = {at(RUN, s=seed): f"{result}-{seed}" for seed in seeds}
-    groups = {
-        "groups": [["random", "classification-rsna", 1]],
-        "seeds": list(seeds),
-        "gate": f"results/{profile}/g",
-    }
-    entry(f"results/{profile}/tables/table1.csv", "table_1", result, groups, runs)
-    entry(f"results/{profile}/tables/table1.details.csv", "table_1", result, groups, runs)
+    groups = {"name": "1", "groups": [["random", "classification-rsna", 1]], "seeds": list(seeds)}
+    tables = [f"results/{profile}/tables/table1.{ending}" for ending in ("csv", "details.csv")]
+    entry(tables, "reporting.tables.write_table", result, groups, runs)
     for run, sha in runs.items():
-        head = {"head": {"lr": lr, "betas": [0.9, 0.999]}, "weights": f"data/{profile}/weights/w"}
-        entry(run, "finetune_classification", sha, head, {at(SPLIT): split, at(STORE): store})
-    entry(at(SPLIT), "split", split, {"seed": 0}, {at(INDEX): f"x{raw}"})
-    entry(at(STORE), "images", store, {"size": 64}, {at(INDEX): f"x{raw}"})
-    entry(at(INDEX), "index", f"x{raw}", {}, {at(RAW): raw})
+        head = {"head": {"lr": lr, "betas": [0.9, 0.999]}}
+        entry([run], HEAD, sha, head, {at(SPLIT): split, at(STORE): store})
+    entry([at(SPLIT)], "splits.write.write_split", split, {"seed": 0}, {at(INDEX): f"x{raw}"})
+    entry([at(STORE)], "images.store.store_source", store, {"size": 64}, {at(INDEX): f"x{raw}"})
+    entry([at(INDEX)], "sources.index.build_index", f"x{raw}", {}, {}, raw)
     numbers = {"I": {"RSNA AUC": {"1%": {"Random Init": {"mean": mean, "std": 3.0}, "ConVIRT": {}}}}}
     folder = Path(f"results/{profile}/tables")
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,29 +103,26 @@ def test_a_number_moves_by_so_many_of_its_std():
     assert moved["stds"] == pytest.approx(4.5 / 12.5**0.5, abs=0.005)  # 12.5 = (9 + 16) / 2
     text = as_text(found)
     assert "I / RSNA AUC / 1% / Random Init: 60.00 ± 3.00 -> 64.50 ± 4.00  (+4.50, +1.3 std)" in text
-    assert "finetune_classification, setting head.lr: 0.1 -> 0.2  (1 number)" in text
+    assert f"{HEAD}, setting head.lr: 0.1 -> 0.2  (1 number)" in text
 
 
 def test_a_setting_explains_it():
-    assert between(lr=0.2) == [("finetune_classification", "setting", "head.lr", 0.1, 0.2)]
+    assert between(lr=0.2) == [(HEAD, "setting", "head.lr", 0.1, 0.2)]
 
 
 def test_code_explains_it():
-    new = {"finetune_classification": "9" * 16}
-    assert between(code=new) == [
-        ("finetune_classification", "code", "finetune_classification", "1" * 16, "9" * 16)
-    ]
+    assert between(code={HEAD: "9" * 16}) == [(HEAD, "code", HEAD, "1" * 16, "9" * 16)]
 
 
 def test_a_raw_file_explains_it_and_the_split_that_it_changed():
     assert between(raw="b", split="t") == [
-        ("", "raw file", "data/raw/rsna/labels.csv", "a", "b"),
-        ("split", "split", "data/splits/rsna/audited.parquet", "s", "t"),
+        ("sources.index.build_index", "raw files", "data/index/rsna.parquet", "a", "b"),
+        ("splits.write.write_split", "split", "data/splits/rsna/audited.parquet", "s", "t"),
     ]
 
 
 def test_pixels_that_changed_under_equal_label_files_are_named():
-    assert between(store="j") == [("images", "bytes", "data/images/rsna.npy", "i", "j")]
+    assert between(store="j") == [("images.store.store_source", "bytes", "data/images/rsna.npy", "i", "j")]
 
 
 def test_another_seed_explains_it():
@@ -136,7 +131,7 @@ def test_another_seed_explains_it():
 
 
 def test_packages_explain_it_only_where_bytes_differ():
-    assert between(packages="q") == [("finetune_classification", "surroundings", "packages", "p", "q")]
+    assert between(packages="q") == [(HEAD, "surroundings", "packages", "p", "q")]
 
 
 def test_nothing_recorded_is_said():

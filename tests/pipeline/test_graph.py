@@ -16,31 +16,6 @@ import pytest
 
 PROFILE = "tiny"
 KILLS = 3  # benchmarks/job_graph.py: more, on the graph of the paper
-OVERLAY = """
-  tiny:
-    images: {size: 64}
-    encoders:
-      image: {arch: resnet10, weights: random}
-      text: {name: random, hidden: 64, layers: 1, heads: 2, vocab_size: 256}
-    methods: *small_methods
-    leakage: *none
-    ablation: {pairs: []}
-    downstream:
-      methods: [random, cm_cgns]
-      pairs: [classification-chexpert, segmentation-siim]
-      fractions: [10]
-      seeds: [0, 1]  # of tiny
-      segmentation: {lr: 0.1}
-    alignment: {kinds: [retrieval], gallery: 5}
-    figures: {kinds: [tsne]}
-    synthetic:
-      seed: 0
-      image_long_side: 64
-      conspicuity: 1
-      sizes:
-        {mimic_studies: 20, chexpert_train: 60, chexpert_valid: 30, rsna: 40, covidx_train: 40, covidx_test: 30,
-         siim: 40, object_train: 20, object_dev: 10}
-"""
 STAGE = f"reproduce@{PROFILE}"
 RESULTS = f"results/{PROFILE}"
 
@@ -70,7 +45,7 @@ REPORTS = f"data/{PROFILE}/index/mimic_cxr_reports.parquet"
 def finished(stand_in: ModuleType, tmp_path_factory):
     """A project whose profile ran once, by DVC, with its outputs pushed to a remote; tests work in clones of it."""
     folder = tmp_path_factory.mktemp("graph")
-    project = stand_in.Project(folder, PROFILE, OVERLAY)
+    project = stand_in.Project(folder, PROFILE, stand_in.TINY)
     project.edit(
         "dvc.yaml",
         "foreach: [demo, ci, science, grounding, science_gpu]",
@@ -277,13 +252,13 @@ def test_touching_and_forgetting_change_no_history(spare):
     spare.call(*plain, "--touch", "--forceall", "--cores", "1", check=False)
     spare.call(*plain, "--cleanup-metadata", table)
     assert histories(spare) == before
-    spare.edit("params.yaml", "  bootstrap: ", "  bootstrap:  ")  # the same value
+    spare.edit("params.yaml", "  min_report_tokens: 3 ", "  min_report_tokens:  3 ")  # the same value
     assert "Nothing to be done" in dry(spare)
     for triggers in ("mtime", "params input"):
         refused = spare.call(*plain, "--rerun-triggers", *triggers.split(), "--dry-run", check=False)
         assert refused.returncode == 1
         assert refused.stderr.splitlines()[-1].startswith("cmcgns: what is stale is decided by this project")
-    spare.edit("params.yaml", "  bootstrap:  ", "  bootstrap: ")
+    spare.edit("params.yaml", "  min_report_tokens:  3 ", "  min_report_tokens: 3 ")
 
 
 # ---- one run at a time ----
@@ -306,9 +281,9 @@ def wait_for(condition, seconds: float = 120.0):
 
 
 def test_whoever_calls_second_is_refused_and_a_dry_run_disturbs_nobody(stand_in: ModuleType, tmp_path):
-    project = stand_in.Project(tmp_path, PROFILE, OVERLAY)
+    project = stand_in.Project(tmp_path, PROFILE, stand_in.TINY)
     first = start(
-        project, "cmcgns", "reproduce", "--profile", PROFILE, "--cores", "2", STAND_IN_SECONDS="0.3"
+        project, "cmcgns", "reproduce", "--profile", PROFILE, "--cores", "2", STAND_IN_SECONDS="1.5"
     )
     lock = project.root / ".cmcgns/lock"
     wait_for(lambda: lock.exists() and len(project.ran()) > 1)
@@ -341,7 +316,7 @@ def below(project) -> list[psutil.Process]:
 
 def test_a_run_killed_anywhere_ends_as_if_it_had_not_been(stand_in: ModuleType, tmp_path, finished):
     """All processes, or the engine alone: nobody is left, nothing is done twice but what was running, no folder stays."""
-    project = stand_in.Project(tmp_path, PROFILE, OVERLAY)
+    project = stand_in.Project(tmp_path, PROFILE, stand_in.TINY)
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     rng, more = random.Random(0), {"STAND_IN_SECONDS": "0.1", "TMPDIR": str(temporary)}
@@ -358,7 +333,7 @@ def test_a_run_killed_anywhere_ends_as_if_it_had_not_been(stand_in: ModuleType, 
 def test_a_signal_stops_everything_in_order_and_the_history_is_written(
     stand_in: ModuleType, tmp_path, number
 ):
-    project = stand_in.Project(tmp_path, PROFILE, OVERLAY)
+    project = stand_in.Project(tmp_path, PROFILE, stand_in.TINY)
     run = start(project, "cmcgns", "reproduce", "--profile", PROFILE, "--cores", "2", STAND_IN_SECONDS="0.2")
     wait_for(lambda: len(project.ran()) > 5)
     run.send_signal(number)
@@ -372,7 +347,7 @@ def test_a_signal_stops_everything_in_order_and_the_history_is_written(
 
 
 def test_a_failed_job_s_own_sentence_and_its_log_come_last(stand_in: ModuleType, tmp_path):
-    project = stand_in.Project(tmp_path, PROFILE, OVERLAY)
+    project = stand_in.Project(tmp_path, PROFILE, stand_in.TINY)
     failing = {"STAND_IN_FAILS": "index/siim.parquet"}
     for command in (
         ("cmcgns", "reproduce", "--profile", PROFILE, "--cores", "2"),

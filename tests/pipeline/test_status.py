@@ -1,70 +1,84 @@
-"""How far a profile is, told from files alone; and that the list of jobs is Snakemake's."""
+"""How far a profile is, told from the graph, the files and what the jobs have noted."""
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
-import subprocess
-import sys
+import shutil
 import time
-from functools import cache
 from pathlib import Path
 
 import pytest
-from cmcgns.pipeline.jobs import jobs
 
-from cmcgns.pipeline import ledger
+from cmcgns.files import write_json
+from cmcgns.pipeline import history, lock
+from cmcgns.pipeline.graph import graph_of
 from cmcgns.pipeline.overview import describe, describe_text
 from cmcgns.pipeline.plan import Plan
-from cmcgns.pipeline.status import INCOMPLETE, LOCK, status, status_text
+from cmcgns.pipeline.state import place
+from cmcgns.pipeline.status import status, status_text
 
 ROOT = Path(__file__).parents[2]
 INDEX = {source: f"data/ci/index/{source}.parquet" for source in ("rsna", "siim", "covidx")}
 GATE, LOG = "results/ci/audit/gate-audited.json", "logs/ci/gate-audited.log"
-TROUBLE = """warming up
-Traceback (most recent call last):
-  File "x.py", line 1, in <module>
-torch.OutOfMemoryError: CUDA out of memory.
-"""
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory) -> Path:
+    """A folder that knows the graphs of two profiles: Snakemake is asked once for all tests."""
+    folder = tmp_path_factory.mktemp("asked")
+    link(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for profile in ("ci", "paper"):
+            graph_of(profile)
+    return folder
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch) -> Path:
+def project(asked, tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    link(tmp_path)
+    shutil.copytree(asked / ".cmcgns/graph", ".cmcgns/graph")
     return tmp_path
 
 
-def write(file: str | Path, text: str = "x", age: float = 0) -> None:
-    """A file that was last changed `age` seconds ago."""
+def link(folder: Path) -> None:
+    for name in ("Snakefile", "params.yaml", "workflow", "profiles", "src"):
+        (folder / name).symlink_to(ROOT / name)
+
+
+def write(file: str | Path, text: str = "x") -> None:
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     Path(file).write_text(text)
-    os.utime(file, (time.time() - age,) * 2)
 
 
-def finish(*outputs: str, seconds: float, age: float = 100) -> None:
-    """The outputs of a job, as Snakemake leaves them."""
+def entry(*outputs: str, seconds: float) -> history.Entry:
+    said = {"step": "cmcgns.sources.index.build_index", "code": "", "settings": {}, "inputs": {}, "made": {}}
+    return (
+        said
+        | {"identity": "", "started": 0.0, "seconds": seconds}
+        | {"outputs": {"out": [[o, ""] for o in outputs]}}
+    )
+
+
+def finish(*outputs: str, seconds: float) -> None:
+    """The outputs of a job, and what it says of them."""
     for output in outputs:
-        write(output, age=age)
-        write(ledger.record_path(output), json.dumps({"starttime": 1000.0, "endtime": 1000.0 + seconds}))
+        write(output)
+    history.note(entry(*outputs, seconds=seconds))
 
 
 def begin(output: str, age: float) -> None:
-    write(ledger.record_path(output, INCOMPLETE), "{}", age)
+    write_json(place("running", output), {"since": time.time() - age})
 
 
 def unmatched(file: str) -> str:
     return file.replace(".parquet", ".unmatched.parquet")
 
 
-@cache
-def ci() -> Plan:
-    return Plan.load("ci", ROOT / "params.yaml")
-
-
 def look() -> dict:
-    return status(ci())
+    return status("ci")
 
 
 def index_counts() -> tuple[int, ...]:
@@ -74,16 +88,16 @@ def index_counts() -> tuple[int, ...]:
 
 def test_in_a_fresh_clone_all_waits(project):
     found = look()
-    total = len(jobs(ci()))
+    total = len(graph_of("ci").jobs)
     assert found["counts"] == {"done": 0, "running": 0, "failed": 0, "waiting": total}
     assert (found["left_seconds"], found["unknown"], found["reproducing"]) == (0, total, False)
     assert found["running"] == found["failed"] == []
 
 
-def test_a_job_is_done_when_all_its_files_are_there_and_recorded(project):
+def test_a_job_is_done_when_all_its_files_are_there_and_it_has_said_so(project):
     finish(INDEX["rsna"], seconds=3)
     assert index_counts() == (0, 0, 0, 6)  # its second file is missing
-    finish(unmatched(INDEX["rsna"]), seconds=3)
+    finish(INDEX["rsna"], unmatched(INDEX["rsna"]), seconds=3)
     finish(INDEX["siim"], unmatched(INDEX["siim"]), seconds=5)
     write(INDEX["covidx"])  # copied there: no run has made it
     write(unmatched(INDEX["covidx"]))
@@ -95,27 +109,21 @@ def test_a_job_is_done_when_all_its_files_are_there_and_recorded(project):
 
 
 def test_a_clone_with_pulled_results_knows_them_from_the_ledger(project):
-    record = {"rule": "index", "starttime": 0.0, "endtime": 7.0}
-    lines = [
-        {"target": file, "sha256": "", "record": record, "made": {}}
-        for file in (INDEX["rsna"], unmatched(INDEX["rsna"]))
-    ]
-    for line in lines:
-        write(line["target"])
-    write("results/ci/ledger.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    files = (INDEX["rsna"], unmatched(INDEX["rsna"]))
+    for file in files:
+        write(file)
+    write("results/ci/ledger.jsonl", json.dumps(entry(*files, seconds=7.0)) + "\n")
     assert index_counts() == (1, 0, 0, 5)
     assert look()["rules"]["index"]["median_seconds"] == 7
 
 
-def test_a_job_runs_while_somebody_holds_the_lock(project):
+def test_a_job_runs_while_its_run_goes_on(project):
     finish(INDEX["siim"], unmatched(INDEX["siim"]), seconds=100)
     begin(INDEX["rsna"], age=60)
     write("logs/ci/index/rsna.log", "reading\n\nimages: 3 of 10, 2 min left\n")
     write(INDEX["rsna"])
     assert index_counts() == (1, 0, 0, 5)  # killed: what it left is half a file
-    LOCK.touch()
-    with LOCK.open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with lock.held("profile ci"):
         found = look()
         assert found["reproducing"]
         (running,) = found["running"]
@@ -125,20 +133,11 @@ def test_a_job_runs_while_somebody_holds_the_lock(project):
         assert found["left_seconds"] == pytest.approx(4 * 100 + 100 - running["seconds"])
         assert re.search(r"running for \d+ s: index, data/ci/index/rsna.parquet", status_text(found))
     assert not look()["reproducing"]
-    with LOCK.open() as lock:  # and having looked, it holds nothing itself
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-@pytest.mark.parametrize(
-    ("log", "said"),
-    [
-        ("cmcgns: a.csv: no column. expected x.\n", "cmcgns: a.csv: no column. expected x."),
-        (TROUBLE, "torch.OutOfMemoryError: CUDA out of memory."),
-        ("╭─ Error ───╮\n│ No such option: --x │\n╰────╯\n", "No such option: --x"),
-    ],
-)
-def test_a_job_has_failed_when_its_log_ends_in_an_error(project, log, said):
-    write(LOG, log, age=7200)
+def test_a_job_has_failed_when_it_said_so(project):
+    said = "cmcgns: a.csv: no column. expected x."
+    write_json(place("failed", GATE), {"at": time.time() - 7200, "said": said})
     (failed,) = look()["failed"]
     assert (failed["rule"], failed["output"], failed["log"], failed["said"]) == ("gate", GATE, LOG, said)
     assert failed["seconds"] == pytest.approx(7200, abs=60)
@@ -146,58 +145,29 @@ def test_a_job_has_failed_when_its_log_ends_in_an_error(project, log, said):
     assert "failed 2.0 h ago: gate" in text and said in text and LOG in text
 
 
-def test_no_error_no_failure(project):
-    write(LOG, "stopped by signal 15, saved: the same command goes on from here\n")
-    assert look()["counts"]["failed"] == 0
-    finish(GATE, seconds=1, age=50)
-    write(LOG, "scheme audited passes\n", age=10)  # a job's last word comes after its file
-    assert look()["rules"]["gate"]["done"] == 1
-    write(LOG, "cmcgns: wrong\n", age=90)  # an error that was mended
-    assert look()["rules"]["gate"]["done"] == 1
-    write(LOG, "cmcgns: wrong\n", age=10)  # tried again since
-    assert look()["rules"]["gate"]["failed"] == 1
-
-
 def test_a_plan_counts_what_a_profile_has(project):
     finish(INDEX["rsna"], unmatched(INDEX["rsna"]), seconds=5)
-    plan = ci()
-    found = describe(plan)
+    found = describe(Plan.load("ci"))
     rules = {rule["rule"]: rule for rule in found["rules"]}
     # two seeds, two fractions, four methods; two data sets of detection
     assert rules["finetune_detection"]["jobs"] == 2 * 2 * 4 * 2
     assert (rules["index"]["jobs"], rules["index"]["median_seconds"]) == (6, 5)
     assert rules["pretrain"]["jobs"] == 4 and rules["pretrain"]["median_seconds"] is None
-    assert found["known_seconds"] == 6 * 5 and found["jobs"] == len(jobs(plan))
+    assert found["known_seconds"] == 6 * 5 and found["jobs"] == len(graph_of("ci").jobs)
     (table,) = [table for table in found["tables"] if table["name"] == "2"]
     assert (table["cells"], table["runs"]) == (2 * 4 * 2, 2 * 4 * 2 * 2)
     (arm,) = [arm for arm in found["arms"] if arm["arm"] == "cm_cgns"]
     assert [phase["phase"] for phase in arm["phases"]] == ["stage1", "stage2"]
     assert sum(phase["epochs"] for phase in arm["phases"]) == 2
     text = describe_text(found)
-    assert "cm_cgns" in text and f"{len(jobs(plan))} jobs, 30 s one after another" in text
+    assert "cm_cgns" in text and f"{found['jobs']} jobs, 30 s one after another" in text
 
 
 def test_variants_share_what_they_do_not_change(project):
     shared = [
         phase["run"]
-        for arm in describe(Plan.load("paper", ROOT / "params.yaml"))["arms"]
+        for arm in describe(Plan.load("paper"))["arms"]
         for phase in arm["phases"]
         if not phase["run"].startswith(f"results/paper/pretrain/{arm['arm']}/")
     ]
     assert "results/paper/pretrain/cm_cgns/stage1" in shared
-
-
-def test_the_jobs_are_those_of_snakemake(project):
-    for name in ("Snakefile", "params.yaml", "workflow", "profiles", "src"):
-        (project / name).symlink_to(ROOT / name)
-    command = [sys.executable, "-m", "snakemake", "--config", "profile=ci", "--dry-run", "--quiet", "host"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    told = {
-        (rule.group(1), tuple(made.group(1).split(", ")), log.group(1))
-        for block in re.split(r"\n(?=rule )", done.stdout + done.stderr)
-        if (rule := re.match(r"rule (\w+):", block))
-        and (made := re.search(r"^ +output: (.+)$", block, re.MULTILINE))
-        and (log := re.search(r"^ +log: (\S+)", block, re.MULTILINE))
-    }
-    assert told, done.stderr[-2000:]
-    assert told == {tuple(job) for job in jobs(ci())}

@@ -15,19 +15,18 @@ from cmcgns.pipeline.trace import as_prov, as_text, chain, runs_of
 ROOT = Path(__file__).parents[2]
 METRICS = "results/t/finetune/random/classification-rsna/1/seed-0/metrics.json"
 INDEX = "data/t/index/rsna.parquet"
-RAW = "data/t/raw/rsna/labels.csv"
+GROUPS = "groups.csv"
 
 
-def entry(target: str, rule: str, inputs: dict[str, str], settings: object, start: float) -> str:
-    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
-    record = {
-        "rule": rule, "input": list(inputs), "input_checksums": {k: f"sha256:{v}" for k, v in inputs.items()},
-        "params": ["'0123456789abcdef'", repr(f"'{text}'"), "'classification-rsna'"],
-        "starttime": start, "endtime": start + 2.5,
-    }  # fmt: skip
+def entry(target: str, step: str, inputs: dict[str, str], settings: object, start: float) -> str:
     return json.dumps(
-        {"target": target, "sha256": f"hash of {target}", "record": record, "made": {"revision": "abc"}}
-    )
+        {
+            "step": f"cmcgns.{step}", "code": "0123456789abcdef", "settings": settings, "identity": "i",
+            "inputs": {"read": [list(item) for item in inputs.items()]}, "seconds": 2.5, "started": start,
+            "outputs": {"out": [[target, f"hash of {target}"]]}, "made": {"revision": "abc"},
+            "reads": {"files": 7, "sha256": "d" * 64} if step == "sources.index" else None,
+        }
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -35,26 +34,27 @@ def ledger(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     lines = [
         entry(METRICS, "finetune", {INDEX: "a" * 64}, {"head": {"lr": 0.1}, "name": "it's"}, 100.0),
-        entry(INDEX, "index", {RAW: "b" * 64}, {"groups": None}, 50.0),
+        entry(INDEX, "sources.index", {GROUPS: "b" * 64}, {"groups": None}, 50.0),
     ]
     Path("results/t").mkdir(parents=True)
     Path("results/t/ledger.jsonl").write_text("\n".join(lines) + "\n")
 
 
 def test_the_chain_goes_down_to_raw_files(ledger):
-    run, index, raw = chain("t", [METRICS])
-    assert (run.file, run.rule, run.inputs, run.seconds) == (METRICS, "finetune", (INDEX,), 2.5)
+    run, index, groups = chain("t", [METRICS])
+    assert (run.file, run.step, run.inputs, run.seconds) == (METRICS, "finetune", {INDEX: "a" * 64}, 2.5)
     assert run.settings == {"head": {"lr": 0.1}, "name": "it's"} and run.code == "0123456789abcdef"
     assert run.started == "1970-01-01T00:01:40+00:00"
     assert (index.file, index.sha256) == (INDEX, f"hash of {INDEX}")
-    assert (raw.file, raw.sha256, raw.rule) == (RAW, "b" * 64, "")
+    assert (groups.file, groups.sha256, groups.step) == (GROUPS, "b" * 64, "")
+    assert index.raw["files"] == 7
 
 
 def test_it_can_be_read_and_exported(ledger):
     text = as_text("t", [METRICS])
-    assert f"hash of {INDEX}" in text and "b" * 64 in text and '"lr": 0.1' in text
+    assert f"hash of {INDEX}" in text and "b" * 64 in text and "d" * 64 in text and '"lr": 0.1' in text
     document = as_prov("t", [METRICS])
-    assert set(document["entity"]) == {f"file:{name}" for name in (METRICS, INDEX, RAW)}
+    assert set(document["entity"]) == {f"file:{name}" for name in (METRICS, INDEX, GROUPS)}
     (made,) = [g for g in document["wasGeneratedBy"].values() if g["prov:entity"] == f"file:{METRICS}"]
     read = [
         u["prov:entity"] for u in document["used"].values() if u["prov:activity"] == made["prov:activity"]

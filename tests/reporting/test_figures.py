@@ -10,11 +10,10 @@ import pytest
 from matplotlib.image import AxesImage
 
 from cmcgns.evaluation.alignment import Model
-from cmcgns.evaluation.targets import CHEXPERT
 from cmcgns.files import read_json
 from cmcgns.parquet import write_parquet
 from cmcgns.reporting import figures
-from cmcgns.sources.vocabulary import CHEXPERT_LABELS
+from cmcgns.sources.vocabulary import CHEXPERT_LABELS, COMPETITION
 
 
 def layers(axes) -> tuple[AxesImage, AxesImage]:
@@ -46,24 +45,30 @@ def drawn(alignment_world, aligned_mimic, monkeypatch, tmp_path):
     model = alignment_world.planted_model(aligned_mimic)
     monkeypatch.setattr(Model, "load", lambda *_: model)
 
-    def draw(files: dict[str, Path], name: str) -> pd.DataFrame:
+    def draw(files: dict[str, Path], name: str) -> int:
         return figures.attention_figure(
-            objective="planted", title="Planted", weights=Path("w"), files=files,
-            settings=alignment_world.SETTINGS, out=tmp_path / name,
-        )  # fmt: skip
+            objective="planted", title="Planted", weights=Path("w"), settings=alignment_world.SETTINGS,
+            png=tmp_path / f"{name}.png", pdf=tmp_path / f"{name}.pdf", **files,
+        )["sentences"]  # fmt: skip
 
     return draw
 
 
-def test_the_figure_shows_chosen_sentences_with_their_boxes_and_repeats_to_the_byte(
-    drawn, aligned_mimic, alignment_world, tmp_path, monkeypatch
-):
+@pytest.fixture
+def shown(monkeypatch) -> list[tuple]:
+    """What each figure was drawn from."""
     kept = []
     original = figures.draw_attention
     monkeypatch.setattr(figures, "draw_attention", lambda *args: kept.append(args) or original(*args))
-    chosen = drawn(aligned_mimic, "a")
-    films, maps, fields, boxes, sentences, title = kept[0]
-    assert len(chosen) == 4 and sentences == chosen["phrase"].tolist() and title == "Planted"
+    return kept
+
+
+def test_the_figure_shows_chosen_sentences_with_their_boxes_and_repeats_to_the_byte(
+    drawn, shown, aligned_mimic, alignment_world, tmp_path
+):
+    count = drawn(aligned_mimic, "a")
+    films, maps, fields, boxes, sentences, title = shown[0]
+    assert count == len(sentences) == 4 and title == "Planted"
     for film, heat, box, phrase in zip(films, maps, boxes, sentences, strict=True):
         cell = next(c for c in range(16) if alignment_world.sentence(c) == phrase)
         assert heat.argmax() == cell  # the planted model looks at the bright cell
@@ -76,13 +81,14 @@ def test_the_figure_shows_chosen_sentences_with_their_boxes_and_repeats_to_the_b
 
 
 @pytest.mark.parametrize(("said", "panels"), [("small effusion", 4), ("no effusion", 0)])
-def test_unmarked_data_shows_sentences_of_its_reports(drawn, aligned_mimic, tmp_path, said, panels):
+def test_unmarked_data_shows_sentences_of_its_reports(drawn, shown, aligned_mimic, tmp_path, said, panels):
     reports = pd.read_parquet(aligned_mimic["reports"])
     reports["sentences"] = [[said]] * len(reports)
-    files = {name: path for name, path in aligned_mimic.items() if name != "truth"}
+    truth = ("findings", "sentences", "images")
+    files = {name: path for name, path in aligned_mimic.items() if name not in truth}
     write_parquet(reports, tmp_path / "r.parquet")
-    chosen = drawn(files | {"reports": tmp_path / "r.parquet"}, "unmarked")
-    assert chosen["phrase"].tolist() == [said] * panels
+    assert drawn(files | {"reports": tmp_path / "r.parquet"}, "unmarked") == panels
+    assert shown[0][4] == [said] * panels
     assert (tmp_path / "unmarked.pdf").exists()
 
 
@@ -94,7 +100,7 @@ def features(tmp_path):
         rng = np.random.default_rng(0)
         targets = np.repeat(np.arange(5), count)
         ids = [f"i{n}" for n in range(5 * count)]
-        rows = [dict.fromkeys(CHEXPERT_LABELS, 0.0) | {CHEXPERT[t]: 1.0} for t in targets]
+        rows = [dict.fromkeys(CHEXPERT_LABELS, 0.0) | {COMPETITION[t]: 1.0} for t in targets]
         index = pd.DataFrame(rows).assign(image_id=ids, group_id=ids, frontal=True, official_split="train")
         order = rng.permutation(
             5 * count + 1
@@ -117,14 +123,18 @@ def features(tmp_path):
     return write
 
 
+def files(stem: Path) -> dict[str, Path]:
+    return {ending: stem.with_suffix(f".{ending}") for ending in ("png", "pdf", "json")}
+
+
 def test_clusters_are_measured_and_drawn_and_repeat_to_the_byte(features, tmp_path):
     options = features(12, 0.05)
-    numbers = figures.tsne_figure(**options, out=tmp_path / "a")
+    numbers = figures.tsne_figure(**options, **files(tmp_path / "a"))
     assert numbers["images_a_class"] == 12 and numbers["k"] == 10
     assert numbers["knn_purity"] == 1.0 and numbers["silhouette"] > 0.8
     assert numbers["knn_chance"] == pytest.approx(11 / 59)
     assert read_json(tmp_path / "a.json") == numbers
-    figures.tsne_figure(**options, out=tmp_path / "b")
+    figures.tsne_figure(**options, **files(tmp_path / "b"))
     for ending in ("png", "pdf"):
         assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
 
@@ -138,6 +148,6 @@ def test_the_plane_keeps_clusters_together():
 
 
 def test_too_few_images_are_said_and_not_measured(features, tmp_path):
-    numbers = figures.tsne_figure(**features(1, 0.1), out=tmp_path / "few")
+    numbers = figures.tsne_figure(**features(1, 0.1), **files(tmp_path / "few"))
     assert numbers["images_a_class"] == 1 and numbers["silhouette"] is None
     assert {path.suffix for path in tmp_path.glob("few.*")} == {".png", ".pdf", ".json"}

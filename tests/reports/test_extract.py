@@ -140,9 +140,6 @@ def test_impression_comes_first_and_runs_on_into_the_findings():
     assert row["sentences"] == ["lungs clear", "no effusion", "the heart is normal in size"]  # method.md 11.7
     text = "a\n FINDINGS: heart normal\n IMPRESSION: lungs clear\n"
     assert report_row("10", "1", text)[7] == ["lungs clear heart normal"]
-    assert report_row("10", "1", text, caption_sections=["findings", "impression"])[7] == [
-        "heart normal lungs clear"
-    ]
 
 
 @pytest.mark.parametrize(
@@ -158,8 +155,6 @@ def test_impression_comes_first_and_runs_on_into_the_findings():
         ("a\n FINDINGS: see ___ now\n", {"deid": "drop"}, "fewer than 3 tokens"),
         ("a\n NDICATION: cough and fever\n", {}, ""),
         ("a\n NDICATION: cough and fever\n", {"misspellings": "corrected"}, "no impression or findings"),
-        ("a\n FINDINGS: all is well\n", {"caption_sections": ["impression"]}, "no impression"),
-        (BARE, {"caption_sections": ["last_paragraph", "comparison"]}, ""),
     ],
 )
 def test_options(text, options, reason):
@@ -173,13 +168,13 @@ def test_options_reach_the_rows_and_the_file(tmp_path):
         "min_sentence_tokens": 1,
         "misspellings": "corrected",
         "deid": "drop",
-        "caption_sections": ["findings"],
     }
     counts, rows = run(tmp_path, tmp_path, **options)
     assert rows["1"]["sentences"] == ["see now"]
     assert rows["1"]["impression"] == ""
     assert rows["1"]["reason"] == "fewer than 4 tokens"
-    assert read_meta(tmp_path / "out.parquet") == {"options": options, "counts": counts}
+    told = options | {"caption_sections": ["impression", "findings"]}
+    assert read_meta(tmp_path / "out.parquet") == {"options": told, "counts": counts}
 
 
 @pytest.mark.parametrize(
@@ -187,8 +182,6 @@ def test_options_reach_the_rows_and_the_file(tmp_path):
     [
         {"misspellings": "ours"},
         {"deid": "mask"},
-        {"caption_sections": []},
-        {"caption_sections": ["impression", "history"]},
         {"min_report_tokens": 0},
         {"min_sentence_tokens": -1},
     ],
@@ -373,30 +366,18 @@ def test_same_reports_same_bytes_and_the_schema(tmp_path):
     ]
 
 
-def test_wanted_studies(tmp_path):
-    for study in "123":
-        write(tmp_path, study)
-    counts, rows = run(tmp_path, tmp_path, studies=["3", "1", "8", "9", "9"])
-    assert list(rows) == ["1", "3"]
-    assert counts["study without a report file"] == 2
-
-
 # ---------------------------------------------------------------------------------------------- bad input
 
 
-@pytest.mark.parametrize("kind", ["nothing", "empty", "images only", "unwanted"])
+@pytest.mark.parametrize("kind", ["nothing", "empty", "images only"])
 def test_no_reports(tmp_path, kind):
     root = tmp_path / "raw"
-    options = {}
     if kind != "nothing":
         root.mkdir()
     if kind == "images only":
         (root / "files" / "p10" / "p10000032" / "s50414267").mkdir(parents=True)
-    if kind == "unwanted":
-        write(root, "1")
-        options = {"studies": ["2"]}
     with pytest.raises(InputError, match="p10/p10000032/s50414267.txt") as caught:
-        extract(root, tmp_path / "out.parquet", **options)
+        extract(root, tmp_path / "out.parquet")
     assert caught.value.file == root
     assert not (tmp_path / "out.parquet").exists()
 

@@ -51,15 +51,22 @@ def test_truncation_keeps_the_last_special_token_out_of_every_sentence(tokenizer
     assert list(index[0]) == [-1, 0, 0, -1]
 
 
+def files(folder, name: str) -> dict:
+    """What the step is handed: its reports, and what it writes into a folder of this name."""
+    written = {
+        "tokens": "tokens.parquet",
+        "tokenizer": "tokenizer.json",
+        "tokenizer_config": "tokenizer_config.json",
+    }
+    return {"reports": folder / "r.parquet"} | {key: folder / name / file for key, file in written.items()}
+
+
 def test_only_kept_reports_are_written_and_a_second_run_gives_the_same_bytes(tmp_path):
     table = pd.DataFrame({"study_id": ["1", "2", "3"], "sentences": SENTENCES, "kept": [True, False, True]})
     write_parquet(table, tmp_path / "r.parquet")
     for name in ("a", "b"):
         count = tokens.tokenize_reports(
-            tmp_path / "r.parquet",
-            tmp_path / name,
-            encoder={"name": "random", "vocab_size": 90},
-            max_tokens=32,
+            **files(tmp_path, name), encoder={"name": "random", "vocab_size": 90}, max_tokens=32
         )
         assert count == 2
     assert list(read_parquet(tmp_path / "a/tokens.parquet")["study_id"]) == ["1", "3"]
@@ -84,5 +91,5 @@ def test_no_tokenizer_and_no_kept_report_are_told(tmp_path):
     )
     with pytest.raises(InputError, match="no report is kept"):
         tokens.tokenize_reports(
-            tmp_path / "r.parquet", tmp_path, encoder={"name": "random", "vocab_size": 90}, max_tokens=9
+            **files(tmp_path, "c"), encoder={"name": "random", "vocab_size": 90}, max_tokens=9
         )

@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import model_selection
 
+from cmcgns.sources.vocabulary import CHEXPERT_LABELS, COMPETITION
 from cmcgns.splits import official
-from cmcgns.splits.official import COMPETITION, OTHER_FINDINGS
 from cmcgns.splits.schemes import DEFAULTS, make_split
 
 CHEXPERT = {"valid_images": 5000}
+FINDINGS = CHEXPERT_LABELS[1:]  # the first says that there is none
 
 
 def listed(n, held, test="test", seed=0, **columns):
@@ -29,11 +30,11 @@ def chexpert(n, pools, seed=0, lateral=0.15, held=7):
     frame = listed(n, held, "valid", seed).sort_values(["official_split", "row"], ignore_index=True)
     frame["group_id"] = [f"p{p}" for p in rng.integers(0, n // 3, n + held)]
     frame["frontal"] = rng.random(n + held) > lateral
-    for name in (*COMPETITION, *OTHER_FINDINGS):
+    for name in FINDINGS:
         frame[name] = np.where(rng.random(n + held) < 0.5, -1.0, np.nan)
     frame["Fracture"] = -1.0  # nothing alone but what is planted
     for finding, rows in zip(COMPETITION, pools, strict=True):
-        frame.loc[rows, [*COMPETITION, *OTHER_FINDINGS]] = np.nan
+        frame.loc[rows, list(FINDINGS)] = np.nan
         frame.loc[rows, finding] = 1.0
         frame.loc[rows, "frontal"] = True
     return frame.sample(frac=1, random_state=seed)
@@ -114,7 +115,7 @@ def literal_chexpert(index):
     frontal = df[df["frontal"]]
     shown = []
     for finding in COMPETITION:
-        others = [name for name in (*COMPETITION, *OTHER_FINDINGS) if name != finding]
+        others = [name for name in FINDINGS if name != finding]
         pool = frontal[(frontal[finding] == 1) & (frontal[others] == 0).all(axis=1)]
         shown.append(pool.sample(n=200, random_state=0))
     df = df[~df["image_id"].isin(pd.concat(shown)["image_id"])]

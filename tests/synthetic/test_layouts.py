@@ -17,7 +17,6 @@ from PIL import Image
 from cmcgns.sources.vocabulary import COMPETITION
 from cmcgns.synthetic.files import encode_dicom, encode_jpeg, encode_png, encode_rle
 from cmcgns.synthetic.layouts.rsna import MAPPING
-from cmcgns.synthetic.layouts.siim import DIALECTS
 from cmcgns.synthetic.report_text import CUSTOM_EMPTY, CUSTOM_RANGE, CUSTOM_SECTION
 from cmcgns.synthetic.terms import LABELS
 
@@ -286,11 +285,6 @@ def test_siim_rows_of_one_mask():
         assert np.array_equal(np.any(pieces, axis=0), whole)
         kinds["one" if len(rows) == 1 else "overlap" if np.sum(pieces) > whole.sum() else "apart"] += 1
     assert kinds["one"] > kinds["overlap"] > 0 and kinds["apart"] > 0
-
-
-def test_siim_dialects():
-    assert {before for _, before in DIALECTS.values()} == {" ", ""}
-    assert {header for header, _ in DIALECTS.values()} == {"ImageId, EncodedPixels", "ImageId,EncodedPixels"}
 
 
 def test_object_cxr(world):

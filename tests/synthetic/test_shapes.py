@@ -56,7 +56,7 @@ def test_weights_follow_from_the_seed_and_fit_the_encoder(tmp_path):
     files = [tmp_path / name for name in ("a", "b", "c")]
     for file, seed in zip(files, (3, 3, 4), strict=True):
         settings = TINY | {"seed": seed, "images": 32, "threads": 1}
-        train_shape_weights(**settings, out=file.with_suffix(".safetensors"), progress=quiet)
+        train_shape_weights(**settings, out=file.with_suffix(".safetensors"), say=quiet)
     first, again, other = (load_file(file.with_suffix(".safetensors")) for file in files)
     assert all(first[name].equal(again[name]) for name in first)
     assert not first["conv1.weight"].equal(other["conv1.weight"])
@@ -71,5 +71,5 @@ def test_training_learns_to_name_shapes(tmp_path, monkeypatch):
     monkeypatch.setattr("cmcgns.synthetic.shapes.SHAPES", easy)
     monkeypatch.setattr("cmcgns.synthetic.shape_weights.SHAPES", easy)
     out = tmp_path / "w.safetensors"
-    loss = train_shape_weights(**TINY | {"batch_size": 16}, images=1600, threads=1, out=out, progress=quiet)
+    loss = train_shape_weights(**TINY | {"batch_size": 16}, images=1600, threads=1, out=out, say=quiet)
     assert loss < 0.62  # 0.64 without looking: each kind is on two drawings of three

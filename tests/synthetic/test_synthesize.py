@@ -9,7 +9,6 @@ import pytest
 
 from cmcgns.errors import InputError
 from cmcgns.files import read_json, sha256_file
-from cmcgns.parquet import read_parquet
 from cmcgns.synthetic.synthesize import MARK, SIZES, synthesize
 
 TINY = dict.fromkeys(SIZES, 8)
@@ -96,20 +95,6 @@ def test_findings_name_their_sentences(world):
     for row in rows[rows.side.isin(["left", "right"])].itertuples():
         other = {"left": "right", "right": "left"}[row.side]
         assert not any(re.search(rf"\b{other}\b", sentence.lower()) for sentence in row.sentences)
-
-
-def test_missing_files_both_ways(tmp_path):
-    sizes = dict.fromkeys(SIZES, 24)
-    synthesize(tmp_path / "raw", tmp_path / "truth", sizes=sizes, workers=1, image_long_side=64, missing=2)
-    images = read_parquet(tmp_path / "truth" / "images.parquet")
-    gone = images[~images["exists"]]
-    assert gone.groupby("source").size().eq(2).all() and gone.source.nunique() == 6
-    listed = (tmp_path / "raw/rsna/stage_2_train_labels.csv").read_text()
-    rsna = images[(images.source == "rsna") & images.path.str.contains("train")]
-    present = rsna.image_id.map(lambda name: name in listed)
-    assert (~present).sum() == 2 and present[~rsna["exists"]].all()
-    for name in rsna.path[~rsna["exists"]]:
-        assert not (tmp_path / "raw/rsna" / name).exists()
 
 
 def test_real_downloads_are_left_alone(tmp_path):

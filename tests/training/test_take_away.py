@@ -59,6 +59,11 @@ def images(size: int = 64) -> torch.Tensor:
     return 2 * torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(1)) - 1
 
 
+def assert_same(features: torch.Tensor, expected: torch.Tensor) -> None:
+    """Equal to 1e-5 of the largest feature, ten times what sums in another order make of it after fifty layers."""
+    torch.testing.assert_close(features, expected, atol=1e-5 * expected.abs().max().item(), rtol=0)
+
+
 def loaded(code: str, folder: Path, monkeypatch) -> dict:
     """The names that the code defines."""
     monkeypatch.chdir(folder)
@@ -82,7 +87,7 @@ def test_the_library_computes_the_project_s_features(here, monkeypatch, library,
     monkeypatch.setattr("cmcgns.training.take_away._text_encoder", lambda *_: "")
     code = export_model(plan, "cm_cgns", library, here / "out")
     features = loaded(code, here / "out", monkeypatch)["features"]
-    torch.testing.assert_close(features, trunk(images()), atol=1e-5, rtol=1e-5)
+    assert_same(features, trunk(images()))
     assert (features.std(0) > 1e-3).float().mean() > 0.5  # they do tell two images apart
 
 
@@ -104,7 +109,7 @@ def test_timm_reads_the_folder_with_the_project_s_normalisation(here):
     trunk = trained(plan)
     export_model(plan, "cm_cgns", "timm", here / "out")
     model = timm.create_model(f"local-dir:{here}/out", pretrained=True).eval()
-    torch.testing.assert_close(model(images()), trunk(images()), atol=1e-5, rtol=1e-5)
+    assert_same(model(images()), trunk(images()))
     assert model.num_features == feature_dim(trunk)
     found = timm.data.resolve_model_data_config(model)
     assert [list(found[key]) for key in ("mean", "std", "input_size")] == [[0.5] * 3, [0.5] * 3, [3, 64, 64]]
@@ -122,7 +127,9 @@ def test_the_text_encoder_and_its_tokenizer_go_along(here, monkeypatch):
         plan.slice("pretrain", arm="cm_cgns", phase="stage2"),
     )
     encoder = settings["encoders"]["text"]
-    tokenize_reports(here / "reports.parquet", tokens.parent, encoder=encoder, max_tokens=32)
+    written = {"tokens": tokens, "tokenizer": Path(plan.paths.tokenizer)}
+    written["tokenizer_config"] = Path(plan.paths.tokenizer_config)
+    tokenize_reports(reports=here / "reports.parquet", **written, encoder=encoder, max_tokens=32)
     objective = build_objective(
         settings["class"],
         settings["encoders"],
@@ -191,5 +198,5 @@ def test_the_command_writes_a_card_whose_code_runs(here, monkeypatch):
     folder = here / "results/demo/export/cm_cgns/timm"
     code = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.S).group(1)
     features = loaded(code, folder, monkeypatch)["features"]
-    torch.testing.assert_close(features, trunk(images()), atol=1e-5, rtol=1e-5)
+    assert_same(features, trunk(images()))
     assert json.loads((folder / "config.json").read_text())["num_features"] == 512

@@ -9,17 +9,15 @@ import pandas as pd
 
 from cmcgns.audit.checks import PARTS, PUBLISHED_TEST
 from cmcgns.audit.findings import Fact, Finding
-from cmcgns.splits.official import COMPETITION
+from cmcgns.sources.vocabulary import competition_labels
 
 BEYOND_CHANCE = 5.0  # standard errors
-_UNCERTAIN_IS_POSITIVE = ("Atelectasis", "Edema", "Pleural Effusion")  # data specification 2c
 
 
 def targets(source: str, index: pd.DataFrame) -> pd.DataFrame:
     """(n, classes) bool, indexed by image id: the classes of a source; none for mimic_cxr."""
     if source == "chexpert":
-        uncertain = {name: 1.0 if name in _UNCERTAIN_IS_POSITIVE else 0.0 for name in COMPETITION}
-        columns = {name: index[name].replace(-1.0, uncertain[name]) == 1 for name in COMPETITION}
+        columns = dict(competition_labels(index))
     elif source == "covidx":
         columns = {name: index["label"] == name for name in sorted(set(index["label"]))}
     else:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from cmcgns.audit.findings import Fact, Finding, hash_examples
 from cmcgns.files import sha256_file
+from cmcgns.sources import source
 from cmcgns.sources.csvs import among, read_lines, read_strings
 from cmcgns.sources.folders import find_file
 from cmcgns.sources.versions import SHA256, count, identify
@@ -72,9 +73,9 @@ def _rows_in(table: pd.DataFrame) -> int:
     return int(table["parts"].map(lambda parts: 1 if parts is None else len(parts)).sum())
 
 
-def read_lists(module: ModuleType, root: Path) -> Lists:
+def read_lists(name: str, root: Path) -> Lists:
     """The label files of a source as far as A6 and A1 look at them: without the reader's refusals."""
-    return list(_READ[module.NAME](module, root))
+    return list(_READ[name](source(name), root))
 
 
 def vocabulary(source: str, lists: Lists, key: str) -> list[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cmcgns.files import hashed, write_json
 
@@ -71,6 +71,17 @@ class Fact:
     def as_json(self) -> dict[str, Any]:
         """The fact as it stands in `audit.json`."""
         return asdict(self)
+
+
+class Result(NamedTuple):
+    """What checks found; it grows with every check."""
+
+    findings: list[Finding]
+    facts: list[Fact]
+
+    def add(self, findings: Iterable[Finding], facts: Iterable[Fact] = ()) -> None:
+        self.findings.extend(findings)
+        self.facts.extend(facts)
 
 
 def hash_examples(ids: Iterable[str], key: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from cmcgns.audit import balance, checks, contents
-from cmcgns.audit.findings import Fact, Finding
+from cmcgns.audit.findings import Fact, Finding, Result
 from cmcgns.errors import InputError
 from cmcgns.files import sha256_file
 from cmcgns.sources import NAMES, source
@@ -22,7 +22,6 @@ from cmcgns.splits.schemes import DEFAULTS, SCHEMES, TASKS, make_split
 from cmcgns.splits.subsets import rank_subset
 
 _MIMIC_SPLIT, _MIMIC_METADATA = "mimic-cxr-2.0.0-split.csv", "mimic-cxr-2.0.0-metadata.csv"
-Result = tuple[list[Finding], list[Fact]]
 
 
 def audit_labels(
@@ -43,10 +42,9 @@ def audit_labels(
         unknown = [value for value in values if value not in what]
         if unknown:
             raise InputError(f"unknown {name}: {unknown[0]!r}", expected=f"one of {', '.join(what)}")
-    if "rsna" not in maps and (found := nih_map(folder)):
-        maps["rsna"] = found
-    findings: list[Finding] = []
-    facts: list[Fact] = []
+    if "rsna" not in maps and (patients := nih_map(folder)):
+        maps["rsna"] = patients
+    found = Result([], [])
     indexes: dict[str, pd.DataFrame] = {}
     keys: dict[str, str] = {}
     for name in NAMES:
@@ -54,9 +52,8 @@ def audit_labels(
         if root is None:
             continue
         keys[name] = sha256_file(_label_files(name, root)[0])
-        index, (faults, known) = _read(name, root, maps, keys[name])
-        findings += faults
-        facts += known
+        index, result = _read(name, root, maps, keys[name])
+        found.add(*result)
         if index is not None:
             indexes[name] = index
     if not keys:
@@ -69,26 +66,22 @@ def audit_labels(
     for name, index in indexes.items():
         versions[name], fact = contents.published_version(name, index)
         faults, known = contents.genuine_files(name, _label_files(name, _find(name, folder)), versions[name])
-        findings += faults
-        facts += [fact, *known, *unknown_groups(name, index, "rsna" in maps)]
+        found.add(faults, [fact, *known, *unknown_groups(name, index, "rsna" in maps)])
     for scheme in schemes:
         splits: dict[str, pd.DataFrame] = {}
         for name, index in indexes.items():
-            split, faults, known = check_scheme(name, index, scheme, keys[name], versions[name])
-            findings += faults
-            facts += known
+            split, result = check_scheme(name, index, scheme, keys[name], versions[name])
+            found.add(*result)
             if split is not None:
                 splits[name] = split
         called = {n: checks.identities(n, indexes[n], resolved="rsna" in maps) for n in splits}
-        faults, known = checks.across_sources(splits, called, scheme=scheme, keys=keys)
-        findings += faults
-        facts += known
-    return findings, facts
+        found.add(*checks.across_sources(splits, called, scheme=scheme, keys=keys))
+    return found
 
 
 def check_scheme(
     name: str, index: pd.DataFrame, scheme: str, key: str, version: str | None = None
-) -> tuple[pd.DataFrame | None, list[Finding], list[Fact]]:
+) -> tuple[pd.DataFrame | None, Result]:
     """Draw one source's splits under one scheme and check them: the split table (None if it cannot be drawn) first."""
     options = _options(name, index, scheme)
     try:
@@ -97,19 +90,19 @@ def check_scheme(
             ignore_index=True,
         )
     except InputError as error:
-        return None, [], [Fact("A1-image-overlap", name, scheme, f"cannot be checked: {error}")]
+        return None, Result([], [Fact("A1-image-overlap", name, scheme, f"cannot be checked: {error}")])
     ranks = {}
     if name != "mimic_cxr":
         drawn = [rank_subset(split, index, task, 0) for task in TASKS[name]]
         ranks[0] = pd.concat(drawn, ignore_index=True)
     # tables in another order, which must draw the same subsets again
-    findings, facts = check_split(name, index.iloc[::-1], split.iloc[::-1], scheme, key, ranks=ranks)
-    findings += contents.split_sizes(split, source=name, scheme=scheme, version=version)
+    found = check_split(name, index.iloc[::-1], split.iloc[::-1], scheme, key, ranks=ranks)
+    found.add(contents.split_sizes(split, source=name, scheme=scheme, version=version))
     if name == "chexpert" and scheme == "official":  # drawn from all rows, of which only the frontal are used
         rows = replay(name, index, "classification", options).assign(task="classification")
-        findings += checks.image_overlap(rows, source=name, scheme=scheme, key=key, unit="rows")
-        findings += checks.group_overlap(rows, source=name, scheme=scheme, key=key, unit="rows")
-    return split, findings, facts
+        for check in (checks.image_overlap, checks.group_overlap):
+            found.add(check(rows, source=name, scheme=scheme, key=key, unit="rows"))
+    return split, found
 
 
 def check_split(
@@ -135,9 +128,8 @@ def check_split(
             table, split, index, seed, siim_subset_of=siim_subset_of, key=key, **about
         )
     faults, facts = balance.class_balance(split, index, **about)
-    facts += checks.across_tasks(split, **about)
-    facts += balance.trivial_baselines(split, index, **about)
-    return findings + faults, facts
+    baselines = balance.trivial_baselines(split, index, **about)
+    return Result(findings + faults, facts + checks.across_tasks(split, **about) + baselines)
 
 
 def _find(name: str, folder: Path) -> Path | None:
@@ -168,27 +160,25 @@ def _read(name: str, root: Path, maps: Mapping[str, Path], key: str) -> tuple[pd
     module = source(name)
     options = {"groups": maps["rsna"]} if name in WITH_RSNA_FILMS and "rsna" in maps else {}
     try:
-        lists = contents.read_lists(module, root)
+        lists = contents.read_lists(name, root)
         wrong = contents.vocabulary(name, lists, key) + contents.listed_twice(name, lists, key)
         if wrong:
-            return None, (
-                wrong,
-                [Fact("A1-image-overlap", name, "", "no split was drawn: mend the lists first")],
-            )
+            fact = Fact("A1-image-overlap", name, "", "no split was drawn: mend the lists first")
+            return None, Result(wrong, [fact])
         if name == "mimic_cxr" and not find_file(root, (_MIMIC_METADATA,)):
             fact = Fact("A4-counts", name, "", f"without {_MIMIC_METADATA} laterals count as well")
-            return _read_mimic_split(root), ([], [fact])
+            return _read_mimic_split(root), Result([], [fact])
         index = module.read(root, **options)
     except InputError as error:
         if error.file is not None and Path(error.file) not in _label_files(name, root):
             raise  # a map, which is not the source's fault
         fault = Finding("A12-genuine-file", name, "", "critical", "", "", 1, len(_label_files(name, root)), (),
                         "use the label files as published", unit="files", detail=str(error))  # fmt: skip
-        return None, ([fault], [])
+        return None, Result([fault], [])
     if name in maps and name != "rsna":
         path = _label_files(name, root)[0]
         index = index.assign(group_id=resolve(index["image_id"], read_groups(maps[name]), path))
-    return index, ([], [])
+    return index, Result([], [])
 
 
 def _read_mimic_split(root: Path) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from cmcgns.audit import checks
 from cmcgns.audit.duplicates import near_duplicate_findings
-from cmcgns.audit.findings import Fact, Finding, to_document
+from cmcgns.audit.findings import Fact, Result, to_document
 from cmcgns.audit.labels import check_scheme, check_split, unknown_groups
 from cmcgns.files import sha256_file, write_json
 from cmcgns.images.duplicates import find_duplicates
@@ -33,7 +33,7 @@ def audit_profile(
     ranks: Sequence[Path] = (),
     out: Path,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[list[Finding], list[Fact]]:
+) -> Result:
     """Check what the runs of a profile will read; the other schemes are drawn here and checked beside it.
 
     Args:
@@ -55,17 +55,14 @@ def audit_profile(
     subset_keys = [(name, seed) for name in sources if name != "mimic_cxr" for seed in seeds]
     subsets = dict(zip(subset_keys, ranks, strict=True))
     pairs = find_duplicates(stores, progress=progress) if near_duplicates else None
-    findings: list[Finding] = []
-    facts: list[Fact] = []
+    found = Result([], [])
     resolved = {name: checks.groups_known(index) for name, index in indexes.items()}
     for name, rest in zip(sources, map(read_parquet, unmatched), strict=True):
         faults, known = checks.unmatched_files(rest, len(indexes[name]), source=name, key=keys[name])
-        findings += faults
-        facts += [*known, *unknown_groups(name, indexes[name], resolved.get("rsna", False))]
+        found.add(faults, [*known, *unknown_groups(name, indexes[name], resolved.get("rsna", False))])
     if pairs is None:
-        facts.append(
-            Fact("A13-near-duplicate", "", "", "pixels were not compared: audit.near_duplicates is off")
-        )
+        fact = Fact("A13-near-duplicate", "", "", "pixels were not compared: audit.near_duplicates is off")
+        found.facts.append(fact)
     for which in (scheme, *(other for other in SCHEMES if other != scheme)):
         splits: dict[str, pd.DataFrame] = {}
         for name in sources:
@@ -73,23 +70,19 @@ def audit_profile(
             if which == scheme:
                 drawn = read_parquet(own[name])
                 ranked = {seed: read_parquet(file) for (of, seed), file in subsets.items() if of == name}
-                faults, known = check_split(
+                result = check_split(
                     name, usable, drawn, which, keys[name], ranks=ranked, siim_subset_of=siim_subset_of
                 )
             else:
-                drawn, faults, known = check_scheme(name, usable, which, keys[name])
-            findings += faults
-            facts += known
+                drawn, result = check_scheme(name, usable, which, keys[name])
+            found.add(*result)
             if drawn is not None:
                 splits[name] = drawn
         called = {
             name: checks.identities(name, indexes[name], resolved.get("rsna", False)) for name in splits
         }
-        for faults, known in (
-            checks.across_sources(splits, called, scheme=which, keys=keys),
-            ([], []) if pairs is None else near_duplicate_findings(splits, pairs, scheme=which, keys=keys),
-        ):
-            findings += faults
-            facts += known
-    write_json(out, {"scheme": scheme, "sources": sorted(sources), **to_document(findings, facts)})
-    return findings, facts
+        found.add(*checks.across_sources(splits, called, scheme=which, keys=keys))
+        if pairs is not None:
+            found.add(*near_duplicate_findings(splits, pairs, scheme=which, keys=keys))
+    write_json(out, {"scheme": scheme, "sources": sorted(sources), **to_document(*found)})
+    return found

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from cmcgns.audit import balance, checks
-from cmcgns.audit.findings import Fact, Finding, hash_examples
+from cmcgns.audit.findings import Fact, Finding, Result, hash_examples
 from cmcgns.errors import InputError
 from cmcgns.files import sha256_file
 from cmcgns.images.decode import read_grey8
@@ -32,7 +32,7 @@ def audit_table(
     label: str | None = None,
     image_root: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[list[Finding], list[Fact]]:
+) -> Result:
     """Findings and facts of a CSV file (plain or gzipped) with one row an image.
 
     Args:
@@ -57,31 +57,25 @@ def audit_table(
     parts = order_parts(frame["split"].unique())
     if len(parts) < 2:
         raise InputError("there is one split only", file=path, row=split, expected="two or more")
-    key = sha256_file(path)
-    facts: list[Fact] = []
+    key, found = sha256_file(path), Result([], [])
     again = frame.duplicated(["image_id", "split"])
     if again.any():
-        facts.append(
-            Fact("A1-image-overlap", "table", "", f"{again.sum():,} rows repeat an image of their own split")
-        )
+        text = f"{again.sum():,} rows repeat an image of their own split"
+        found.facts.append(Fact("A1-image-overlap", "table", "", text))
     frame = frame[~again]
     sizes = {part: int((frame["split"] == part).sum()) for part in parts}
-    facts.append(Fact("A4-counts", "table", "", "images in each split", values=sizes))
+    found.facts.append(Fact("A4-counts", "table", "", "images in each split", values=sizes))
     about = {"source": "table", "scheme": "", "key": key}
-    findings = checks.image_overlap(frame, parts=parts, **about)
+    found.add(checks.image_overlap(frame, parts=parts, **about))
     if group is None:
-        facts.append(Fact("A2-group-overlap", "table", "", "patients cannot be checked: no --group"))
+        found.facts.append(Fact("A2-group-overlap", "table", "", "patients cannot be checked: no --group"))
     else:
-        findings += checks.group_overlap(frame, parts=parts, **about)
+        found.add(checks.group_overlap(frame, parts=parts, **about))
     if label is not None:
-        faults, known = _balance(frame, table.loc[frame.index, label], parts)
-        findings += faults
-        facts += known
+        found.add(*_balance(frame, table.loc[frame.index, label], parts))
     if image_root is not None:
-        faults, known = _files(frame, parts, image_root, key, progress)
-        findings += faults
-        facts += known
-    return findings, facts
+        found.add(*_files(frame, parts, image_root, key, progress))
+    return found
 
 
 def order_parts(names: Iterable[str]) -> list[str]:

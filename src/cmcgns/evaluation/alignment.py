@@ -29,7 +29,7 @@ from cmcgns.evaluation.grounding import (
 from cmcgns.evaluation.metrics import class_auroc, macro_auroc, weighted_mean
 from cmcgns.evaluation.phrases import load_phrases
 from cmcgns.evaluation.retrieval import chance_scores, retrieval_scores
-from cmcgns.evaluation.targets import CHEXPERT, targets
+from cmcgns.evaluation.targets import targets
 from cmcgns.evaluation.zero_shot import class_scores, five_classes, prompts
 from cmcgns.files import write_json
 from cmcgns.images import transforms
@@ -40,6 +40,7 @@ from cmcgns.parquet import read_meta, read_parquet
 from cmcgns.progress import Tick
 from cmcgns.randomness import numpy_rng
 from cmcgns.reports.tokens import encode, load_tokenizer
+from cmcgns.sources.vocabulary import COMPETITION
 
 Scores = dict[str, float | None]
 SIDE_NAMED = "a side is named"
@@ -222,14 +223,14 @@ def zero_shot(model: Model, files: dict[str, Path], settings: dict[str, Any], se
     right = scores[len(test) :].argmax(1) == five["target"].to_numpy()
     of_test = resample(test["group_id"], seeds)
     auroc = {
-        name: class_auroc(scores[: len(test), c], truth[:, c], of_test) for c, name in enumerate(CHEXPERT)
+        name: class_auroc(scores[: len(test), c], truth[:, c], of_test) for c, name in enumerate(COMPETITION)
     }
     metrics = {f"AUC {name}": values for name, values in auroc.items()}
     metrics["AUC mean"] = macro_auroc(scores[: len(test)], truth, of_test)
     if len(five):
         metrics["ACC 5x200"] = weighted_mean(right, resample(five["group_id"], seeds))
-    chance = {name: 1 / len(CHEXPERT) if name.startswith("ACC") else 0.5 for name in metrics}
-    n = {"test images": len(test), "images a class of 5x200": len(five) // len(CHEXPERT)}
+    chance = {name: 1 / len(COMPETITION) if name.startswith("ACC") else 0.5 for name in metrics}
+    n = {"test images": len(test), "images a class of 5x200": len(five) // len(COMPETITION)}
     return Result(n, {"guessing": chance}, _by_seed(metrics, seeds))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from cmcgns.evaluation.targets import CHEXPERT
+from cmcgns.sources.vocabulary import COMPETITION
 from cmcgns.splits.schemes import draw_5x200
 
 # Class -> sentences that state it and sentences that deny it, in the form the reports are stored in: lower case, no
@@ -73,13 +73,13 @@ PROMPTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 def prompts() -> tuple[list[str], np.ndarray]:
     """All sentences, and (sentences, classes) their weights: a class's score is the weighted sum of similarities.
 
-    Stating sentences of a class share the weight 1, denying ones -1; columns are in the order of `CHEXPERT`.
+    Stating sentences of a class share the weight 1, denying ones -1; columns are in the order of `COMPETITION`.
     """
     texts, weights = [], []
-    for number, name in enumerate(CHEXPERT):
+    for number, name in enumerate(COMPETITION):
         for sign, sentences in zip((1, -1), PROMPTS[name], strict=True):
             texts += sentences
-            weights += [np.eye(len(CHEXPERT))[number] * sign / len(sentences)] * len(sentences)
+            weights += [np.eye(len(COMPETITION))[number] * sign / len(sentences)] * len(sentences)
     return texts, np.array(weights)
 
 
@@ -101,10 +101,10 @@ def five_classes(index: pd.DataFrame, seed: int) -> pd.DataFrame:
         seed: of the draw (`splits.schemes.draw_5x200`).
     """
     drawn = _with_target(index, draw_5x200(index, seed))
-    smallest = int(np.bincount(drawn["target"], minlength=len(CHEXPERT)).min())
+    smallest = int(np.bincount(drawn["target"], minlength=len(COMPETITION)).min())
     return _with_target(index, draw_5x200(index, seed, smallest))
 
 
 def _with_target(index: pd.DataFrame, ids: list[str]) -> pd.DataFrame:
     rows = index.set_index("image_id").loc[ids].reset_index()
-    return rows.assign(target=(rows[list(CHEXPERT)] == 1).to_numpy().argmax(1))
+    return rows.assign(target=(rows[list(COMPETITION)] == 1).to_numpy().argmax(1))

@@ -43,7 +43,6 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     # fine-tuning on CheXpert in MGCA's and CM-CGNS's code (spec data.md 7.1): moco_v2 behind a plain crop
     "moco2": {"jitter": {"strength": 0.4, "p": 0.8}, "blur": _BLUR, "flip": 0.5},
 }
-RECIPES = tuple(PARAMETERS)
 RATIO = (3 / 4, 4 / 3)  # width to height of a box, as torchvision draws it
 
 
@@ -54,7 +53,7 @@ def augment(batch: Tensor, size: int, recipe: str, generator: Generator) -> Tens
 
     Args:
         size: px; at most S for a recipe without `area`.
-        recipe: one of `RECIPES`.
+        recipe: a key of `PARAMETERS`.
     """
     options = PARAMETERS[recipe]
 

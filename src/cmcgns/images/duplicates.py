@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -86,16 +86,22 @@ def _read(images: Images) -> Iterator[tuple[Sequence[np.ndarray], Sequence[Place
 
 def film_groups(images: Images, progress: Callable[[int, int], None] | None = None) -> dict[str, str]:
     """Image id -> the first id, in order of names, of all images that show its film or are linked to it by such pairs."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    ids = sorted(_ids(images))
     pairs = find_duplicates({"": images}, progress=progress)
-    place = {name: i for i, name in enumerate(ids)}
-    a, b = (pairs[column].map(place).to_numpy(np.int64) for column in ("image_a", "image_b"))
-    links = coo_matrix((np.ones(len(a), np.int8), (a, b)), shape=(len(ids), len(ids)))
-    _, member = connected_components(links, directed=False)
-    first: dict[int, str] = {}
-    for name, group in zip(ids, member, strict=True):
-        first.setdefault(int(group), name)
-    return {name: first[int(group)] for name, group in zip(ids, member, strict=True)}
+    return unite(_ids(images), pairs[["image_a", "image_b"]].to_numpy())
+
+
+def unite(names: Iterable[str], linked: Iterable[Sequence[str]]) -> dict[str, str]:
+    """Name -> the first, in alphabetical order, of all names that `linked` ties to it, directly or through others."""
+    parent = {name: name for name in names}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    for together in linked:
+        first, *others = sorted({root(name) for name in together})
+        for other in others:
+            parent[other] = first
+    return {name: root(name) for name in parent}

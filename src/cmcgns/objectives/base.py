@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -36,6 +36,9 @@ class Batch:
     second: Tensor | None = None
 
 
+Terms = dict[str, Tensor]
+"""Scalar loss terms, or statistics, by name."""
+
 Text = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Token ids, sentence index and word index of one text, of equal length (`reports.tokens.encode`)."""
 
@@ -58,7 +61,10 @@ def pad_texts(texts: Sequence[Text], pad_token_id: int) -> dict[str, Tensor]:
 class Objective(nn.Module):
     """One pre-training method: a batch in, un-weighted loss terms out.
 
-    It touches no optimiser, file, rank or device. Everything it remembers is in its state dict.
+    It touches no optimiser, file, rank or device. Everything it remembers is in its state dict. Each is constructed from
+    `trunk`, the image encoder (`models.image.build_trunk`), and `text_encoder`, a BERT without pooler
+    (`models.text.build_text_encoder`), with `image_size`, the side of the training images in pixels, and `seed`; a method
+    need not look at all of them.
 
     Attributes:
         trunk: the image encoder that is exported.
@@ -67,6 +73,7 @@ class Objective(nn.Module):
         passes: images a pair that go through an image encoder with a gradient, and without; None = (views, 0).
         text: what a batch's text is: "report", "shuffled" (its sentences in random order), "sentence" (one of them,
             drawn anew each time) or "none" (the text fields have no columns).
+        loss_weights: of the terms, where they are the same in all phases.
     """
 
     trunk: nn.Module
@@ -74,10 +81,9 @@ class Objective(nn.Module):
     views: ClassVar[int] = 1
     passes: ClassVar[tuple[int, int] | None] = None
     text: ClassVar[str] = "report"
+    loss_weights: Mapping[str, float]
 
-    def forward(
-        self, batch: Batch, phase: str, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, phase: str, generator: torch.Generator | None = None) -> Terms:
         """The un-weighted scalar loss terms of `phase`; their names are the keys of `weights(phase)`.
 
         Args:
@@ -88,13 +94,13 @@ class Objective(nn.Module):
 
     def weights(self, phase: str) -> dict[str, float]:
         """The weight of each term in `phase`; the total is the weighted sum."""
-        raise NotImplementedError
+        return dict(self.loss_weights)
 
     def unused_parameters(self, phase: str) -> list[nn.Parameter]:
         """Parameters that get no gradient in `phase`: the trainer leaves them out of the optimiser and of DDP."""
         return []
 
-    def logs(self) -> dict[str, Tensor]:
+    def logs(self) -> Terms:
         """Detached scalar statistics of the last forward."""
         return {}
 
@@ -105,15 +111,17 @@ class Objective(nn.Module):
         """
         raise NotImplementedError
 
+    @torch.no_grad()
     def attention_maps(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(B, M, h, w), how much each sentence looks at each cell of the image, and (B, M) True for real sentences.
 
         Any scale; larger is more. Methods without text do not have it.
         """
-        raise NotImplementedError
+        x = self.encode(batch)
+        return x.gates.unflatten(-1, x.grid), x.mask
 
 
-def total_loss(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+def total_loss(terms: Terms, weights: dict[str, float]) -> Tensor:
     """The weighted sum of `terms`; both must have the same names."""
     if terms.keys() != weights.keys():
         raise ValueError(f"loss terms {sorted(terms)} and weights {sorted(weights)} differ")

@@ -7,6 +7,7 @@ the text encoder a BERT, because the paper's heads cannot load CLIP's modified R
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,24 +15,23 @@ from torchvision.models import ResNet
 from transformers import BertModel
 
 from cmcgns.losses.info_nce import info_nce
-from cmcgns.losses.precision import cosines, unit
-from cmcgns.models.image import feature_dim, forward_features
+from cmcgns.losses.precision import cosines
+from cmcgns.models.image import feature_dim
 from cmcgns.models.seeding import seeded
-from cmcgns.objectives.base import Batch, Objective, gather
-from cmcgns.objectives.sentence_maps import sentence_maps
+from cmcgns.objectives.base import Batch, Terms, gather
+from cmcgns.objectives.sentence_maps import WholeTexts
 
 
-class CLIP(Objective):
+class CLIP(WholeTexts):
     """Symmetric InfoNCE between linear projections of the pooled image and of [CLS], over all processes.
 
     Args:
-        trunk: the image encoder (`models.image.build_trunk`).
-        text_encoder: a BERT without pooler (`models.text.build_text_encoder`).
-        image_size: not used; every objective is given it.
         dim: of the common space.
         tau: the temperature before the first step.
         max_scale: upper bound of 1 / temperature; the lower bound is 1.
     """
+
+    loss_weights: ClassVar = {"image_to_text": 0.5, "text_to_image": 0.5}
 
     def __init__(
         self,
@@ -52,12 +52,7 @@ class CLIP(Objective):
             self.text_head = _projection(text_encoder.config.hidden_size, dim)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(tau)))
 
-    def weights(self, phase: str) -> dict[str, float]:
-        return {"image_to_text": 0.5, "text_to_image": 0.5}
-
-    def forward(
-        self, batch: Batch, phase: str, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, phase: str, generator: torch.Generator | None = None) -> Terms:
         if self.training:  # the bound after a step is the bound before the next
             with torch.no_grad():
                 self.log_scale.clamp_(0, self.max_log_scale)
@@ -71,25 +66,9 @@ class CLIP(Objective):
             return self.log_scale.neg().exp()
         return self.log_scale.clamp(0, self.max_log_scale).neg().exp()
 
-    def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Image and text embeddings, (B, dim) each."""
-        pooled = forward_features(self.trunk, batch.images).mean((2, 3))
-        return self.image_head(pooled), self.encode_text(batch.token_ids, batch.attention_mask)
-
     def encode_text(self, token_ids: Tensor, mask: Tensor) -> Tensor:
-        """Token ids and attention mask (N, L) -> (N, dim)."""
         hidden = self.text_encoder(input_ids=token_ids, attention_mask=mask).last_hidden_state
         return self.text_head(hidden[:, 0])
-
-    @torch.no_grad()
-    def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        u, v = self.encode(batch)
-        return unit(u), unit(v)
-
-    @torch.no_grad()
-    def attention_maps(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        fmap = forward_features(self.trunk, batch.images)
-        return sentence_maps(batch, fmap, self.image_head, self.encode_text)
 
     def logs(self) -> dict[str, Tensor]:
         return {"temperature": self.temperature().detach()}

@@ -27,7 +27,7 @@ from cmcgns.models.pooling import AttentionPool, ImageAttentionPool, masked_mean
 from cmcgns.models.projection import build_predictor, build_projection
 from cmcgns.models.seeding import seeded
 from cmcgns.objectives import cm_cgns_logs
-from cmcgns.objectives.base import Batch, Objective, gather, gather_uneven
+from cmcgns.objectives.base import Batch, Objective, Terms, gather, gather_uneven
 
 OPTIONS = {
     "local_layout": ("spatial", "channel_view"),
@@ -72,12 +72,10 @@ class CMCGNS(Objective):
     """The defaults are the preset `paper`; what the released code does instead is the preset `official` of params.yaml.
 
     Letters after a parameter name its row in the table of discrepancies (method.md 9). Every width follows from the
-    two encoders and `dim`.
+    two encoders and `dim`. Its attention maps are A_IR, in (0, 1); their cells are image regions only with
+    `local_layout="spatial"`.
 
     Args:
-        trunk: the image encoder (`models.image.build_trunk`).
-        text_encoder: a BERT without pooler (`models.text.build_text_encoder`).
-        image_size: side of the training images in pixels, a multiple of 32.
         dim: D, the common dimension.
         heads: of both attention pools.
         decoder_widths: channels of the decoder's first four convolutions.
@@ -245,9 +243,7 @@ class CMCGNS(Objective):
         unused = [parameter for module in modules if module is not None for parameter in module.parameters()]
         return unused + ([self.log_scale] if self.log_scale is not None and "global" not in names else [])
 
-    def forward(
-        self, batch: Batch, phase: str, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, phase: str, generator: torch.Generator | None = None) -> Terms:
         names = self.term_names(phase)
         features = self.encode(batch)
         self._last = {name: value.detach() for name, value in vars(features).items() if name != "grid"}
@@ -337,17 +333,8 @@ class CMCGNS(Objective):
 
     @torch.no_grad()
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        features = self.encode(batch)
-        return unit(features.u_i), unit(features.u_r)
-
-    @torch.no_grad()
-    def attention_maps(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """A_IR as maps (B, M, h, w) in (0, 1), one per sentence, and the mask (B, M) of real sentences.
-
-        Cells are image regions only with `local_layout="spatial"`.
-        """
-        features = self.encode(batch)
-        return features.gates.unflatten(-1, features.grid), features.mask
+        x = self.encode(batch)
+        return unit(x.u_i), unit(x.u_r)
 
     @torch.no_grad()
     def logs(self) -> dict[str, Tensor]:

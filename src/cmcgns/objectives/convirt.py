@@ -8,23 +8,20 @@ from torchvision.models import ResNet
 from transformers import BertModel
 
 from cmcgns.losses.info_nce import info_nce
-from cmcgns.losses.precision import cosines, unit
-from cmcgns.models.image import feature_dim, forward_features
+from cmcgns.losses.precision import cosines
+from cmcgns.models.image import feature_dim
 from cmcgns.models.pooling import segment_max
 from cmcgns.models.projection import build_mlp
 from cmcgns.models.seeding import seeded
 from cmcgns.models.text import lower_layers
-from cmcgns.objectives.base import Batch, Objective, gather
-from cmcgns.objectives.sentence_maps import sentence_maps
+from cmcgns.objectives.base import Batch, Terms, gather
+from cmcgns.objectives.sentence_maps import WholeTexts
 
 
-class ConVIRT(Objective):
+class ConVIRT(WholeTexts):
     """InfoNCE between the pooled image and the maximum over the tokens of a random sentence.
 
     Args:
-        trunk: the image encoder (`models.image.build_trunk`).
-        text_encoder: a BERT without pooler (`models.text.build_text_encoder`).
-        image_size: not used; every objective is given it.
         dim: of the common space.
         hidden: width of the one hidden layer of both heads.
         tau: temperature.
@@ -57,39 +54,18 @@ class ConVIRT(Objective):
             self.image_head = build_mlp(feature_dim(trunk), hidden, dim)
             self.text_head = build_mlp(text_encoder.config.hidden_size, hidden, dim)
 
-    def weights(self, phase: str) -> dict[str, float]:
-        return self.loss_weights
-
     def unused_parameters(self, phase: str) -> list[nn.Parameter]:
         return lower_layers(self.text_encoder, self.frozen_layers)
 
-    def forward(
-        self, batch: Batch, phase: str, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, phase: str, generator: torch.Generator | None = None) -> Terms:
         u, v = self.encode(batch)
         if self.gather_negatives:
             u, v = gather(u), gather(v)
         there, back = info_nce(cosines(u, v), self.tau)
         return {"image_to_text": there, "text_to_image": back}
 
-    def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Image and text embeddings, (B, dim) each."""
-        pooled = forward_features(self.trunk, batch.images).mean((2, 3))
-        return self.image_head(pooled), self.encode_text(batch.token_ids, batch.attention_mask)
-
     def encode_text(self, token_ids: Tensor, mask: Tensor) -> Tensor:
-        """Token ids and attention mask (N, L) -> (N, dim)."""
         hidden = self.text_encoder(input_ids=token_ids, attention_mask=mask).last_hidden_state
         # the paper pools "all output vectors": [CLS] and [SEP] take part, padding does not
         pooled, _ = segment_max(hidden, mask.long() - 1)
         return self.text_head(pooled.squeeze(1))
-
-    @torch.no_grad()
-    def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        u, v = self.encode(batch)
-        return unit(u), unit(v)
-
-    @torch.no_grad()
-    def attention_maps(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        fmap = forward_features(self.trunk, batch.images)
-        return sentence_maps(batch, fmap, self.image_head, self.encode_text)

@@ -16,7 +16,7 @@ from cmcgns.losses.precision import cosines, unit
 from cmcgns.models.image import feature_dim, feature_maps, local_regions, upsampled
 from cmcgns.models.pooling import masked_mean, members, word_sum
 from cmcgns.models.seeding import seeded
-from cmcgns.objectives.base import Batch, Objective
+from cmcgns.objectives.base import Batch, Objective, Terms
 
 
 @dataclass
@@ -44,9 +44,6 @@ class GLoRIA(Objective):
     process.
 
     Args:
-        trunk: the image encoder (`models.image.build_trunk`).
-        text_encoder: a BERT without pooler (`models.text.build_text_encoder`).
-        image_size: not used; every objective is given it.
         last_layers: so many last layers of the text encoder are summed.
         temp1: sharpens the attention of a word over the regions.
         temp2: of the sum over words.
@@ -90,12 +87,7 @@ class GLoRIA(Objective):
             self.image_head = nn.Linear(channels, dim)
             self.region_head = nn.Linear(channels // 2, dim, bias=False)
 
-    def weights(self, phase: str) -> dict[str, float]:
-        return self.loss_weights
-
-    def forward(
-        self, batch: Batch, phase: str, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, phase: str, generator: torch.Generator | None = None) -> Terms:
         features = self.encode(batch)
         return {
             "global": sum(info_nce(cosines(features.image, features.text), 1 / self.temp3)),

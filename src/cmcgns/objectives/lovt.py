@@ -19,7 +19,7 @@ from cmcgns.models.pooling import MeanQueryPool, segment_max
 from cmcgns.models.projection import apply_rows, build_mlp
 from cmcgns.models.seeding import seeded
 from cmcgns.models.text import lower_layers
-from cmcgns.objectives.base import Batch, Objective
+from cmcgns.objectives.base import Batch, Objective, Terms
 
 
 @dataclass
@@ -54,9 +54,6 @@ class LoVT(Objective):
     in the order of sentences: uniformly random here, random swaps there. Negatives are those of the own process.
 
     Args:
-        trunk: the image encoder (`models.image.build_trunk`).
-        text_encoder: a BERT without pooler (`models.text.build_text_encoder`).
-        image_size: not used; every objective is given it.
         dim: D, of the common space, local and global.
         hidden: width of the one hidden layer of the four heads.
         heads: of both attention pools.
@@ -108,15 +105,10 @@ class LoVT(Objective):
             self.global_text = build_mlp(width, hidden, dim, norm="hidden")
             self.attention = SharedKeyAttention(dim)
 
-    def weights(self, phase: str) -> dict[str, float]:
-        return self.loss_weights
-
     def unused_parameters(self, phase: str) -> list[nn.Parameter]:
         return lower_layers(self.text_encoder, self.frozen_layers)
 
-    def forward(
-        self, batch: Batch, phase: str, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, phase: str, generator: torch.Generator | None = None) -> Terms:
         x = self.encode(batch)
         there, back = info_nce(cosines(x.u_i, x.u_r), self.tau_global)
         near = neighbours(x.grid, self.positive_radius, self.positive_decay, x.f_i.device)
@@ -151,12 +143,6 @@ class LoVT(Objective):
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         x = self.encode(batch)
         return unit(x.u_i), unit(x.u_r)
-
-    @torch.no_grad()
-    def attention_maps(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """As in the base class: the cross attention of each sentence; a map sums to 1."""
-        x = self.encode(batch)
-        return x.gates.unflatten(-1, x.grid), x.mask
 
 
 def neighbours(grid: tuple[int, int], radius: float, decay: float, device: torch.device) -> Tensor:

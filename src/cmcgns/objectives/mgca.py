@@ -20,7 +20,7 @@ from cmcgns.models.pooling import word_sum, words_of_sentences
 from cmcgns.models.projection import apply_rows, build_mlp
 from cmcgns.models.seeding import seeded
 from cmcgns.models.text import encode_with_cls_attention
-from cmcgns.objectives.base import Batch, Objective
+from cmcgns.objectives.base import Batch, Objective, Terms
 
 
 @dataclass
@@ -52,9 +52,6 @@ class MGCA(Objective):
     code takes the token after it; and [SEP] is no word, whose weight is 0 there.
 
     Args:
-        trunk: the image encoder (`models.image.build_trunk`).
-        text_encoder: a BERT without pooler (`models.text.build_text_encoder`).
-        image_size: not used; every objective is given it.
         dim: D, of the common space.
         hidden: width of the one hidden layer of the four heads.
         tau_global, tau_local, tau_prototype: temperatures.
@@ -113,12 +110,7 @@ class MGCA(Objective):
             self.prototypes = nn.Linear(dim, prototypes, bias=False)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
-    def weights(self, phase: str) -> dict[str, float]:
-        return self.loss_weights
-
-    def forward(
-        self, batch: Batch, phase: str, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, phase: str, generator: torch.Generator | None = None) -> Terms:
         x = self.encode(batch)
         seen, _ = cosine_attention(x.words, x.patches, self.tau_local)
         told, _ = cosine_attention(x.patches, x.words, self.tau_local, x.mask)

@@ -6,6 +6,7 @@ Version 2 is `head="mlp"`, `tau=0.2` and stronger augmentation. Values and their
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from cmcgns.models.momentum import KeyQueue, ema_update
 from cmcgns.models.projection import build_mlp
 from cmcgns.models.seeding import seeded
 from cmcgns.models.split_batch_norm import split_batch_norm
-from cmcgns.objectives.base import Batch, Objective, gather
+from cmcgns.objectives.base import Batch, Objective, Terms, gather
 
 
 class MoCo(Objective):
@@ -31,8 +32,6 @@ class MoCo(Objective):
     to run on one; here the groups are made within each process, and no images are exchanged.
 
     Args:
-        text_encoder: not looked at.
-        image_size: not looked at.
         queue_size: keys to tell apart; a multiple of the pairs a step, and less than the data set has.
         momentum: of the key encoder.
         head: "linear" (v1) or "mlp" (v2: one hidden layer as wide as the features, no batch norm).
@@ -42,6 +41,7 @@ class MoCo(Objective):
     views = 2
     passes = (1, 1)
     text = "none"
+    loss_weights: ClassVar = {"contrast": 1.0}
 
     def __init__(
         self,
@@ -68,9 +68,7 @@ class MoCo(Objective):
             self.queue = KeyQueue(queue_size, dim)
         self.key_encoder = nn.Sequential(deepcopy(trunk), deepcopy(self.head))
 
-    def forward(
-        self, batch: Batch, phase: str, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, phase: str, generator: torch.Generator | None = None) -> Terms:
         if self.training and len(batch.images) % self.bn_splits:
             raise InputError(
                 f"a batch of {len(batch.images)} in {self.bn_splits} groups",
@@ -95,9 +93,6 @@ class MoCo(Objective):
             raise ValueError("the groups of the keys need a generator")
         order = torch.randperm(len(views), generator=generator, device=generator.device).to(views.device)
         return unit(self.key_encoder(views[order]))[order.argsort()]
-
-    def weights(self, phase: str) -> dict[str, float]:
-        return {"contrast": 1.0}
 
     def unused_parameters(self, phase: str) -> list[nn.Parameter]:
         return list(self.key_encoder.parameters())

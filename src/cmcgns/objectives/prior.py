@@ -24,7 +24,7 @@ from cmcgns.models.projection import build_predictor, build_projection
 from cmcgns.models.prototypes import SentencePrototypes
 from cmcgns.models.report_decoder import ReportDecoder, UpBlockDecoder
 from cmcgns.models.seeding import seeded
-from cmcgns.objectives.base import Batch, Objective, gather
+from cmcgns.objectives.base import Batch, Objective, Terms, gather
 
 
 @dataclass
@@ -57,9 +57,6 @@ class PRIOR(Objective):
     a slot of the decoder with a prototype it applies the inverse of the assignment; here each slot meets its match.
 
     Args:
-        trunk: the image encoder (`models.image.build_trunk`).
-        text_encoder: a BERT without pooler (`models.text.build_text_encoder`).
-        image_size: side of the training images in pixels, a multiple of 32.
         dim: D, of the common space.
         heads: of both attention pools.
         local_layout: "spatial"; "channel_view" is the released code's, whose regions are no places (baselines T1).
@@ -137,9 +134,7 @@ class PRIOR(Objective):
         }
         return [parameter for module in modules[phase] for parameter in module.parameters()]
 
-    def forward(
-        self, batch: Batch, phase: str, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, phase: str, generator: torch.Generator | None = None) -> Terms:
         names, mixes = self.weights(phase), phase != "stage1"
         noise = generator if self.training else None
         if self.training:

@@ -4,12 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from cmcgns.losses.precision import unit
-from cmcgns.models.image import local_regions
+from cmcgns.models.image import forward_features, local_regions
 from cmcgns.models.pooling import members
-from cmcgns.objectives.base import Batch
+from cmcgns.objectives.base import Batch, Objective
+
+
+class WholeTexts(Objective):
+    """A method that compares whole images with whole texts.
+
+    Attributes:
+        image_head: (..., C) -> (..., D), without batch norm.
+    """
+
+    image_head: nn.Module
+
+    def encode_text(self, token_ids: Tensor, mask: Tensor) -> Tensor:
+        """Token ids and attention mask (N, L) -> (N, D)."""
+        raise NotImplementedError
+
+    def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Image and text embeddings, (B, D) each."""
+        pooled = forward_features(self.trunk, batch.images).mean((2, 3))
+        return self.image_head(pooled), self.encode_text(batch.token_ids, batch.attention_mask)
+
+    @torch.no_grad()
+    def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        u, v = self.encode(batch)
+        return unit(u), unit(v)
+
+    @torch.no_grad()
+    def attention_maps(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        fmap = forward_features(self.trunk, batch.images)
+        return sentence_maps(batch, fmap, self.image_head, self.encode_text)
 
 
 def sentence_maps(

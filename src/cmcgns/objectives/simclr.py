@@ -5,21 +5,19 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models import ResNet
 
 from cmcgns.losses.nt_xent import nt_xent
 from cmcgns.models.image import feature_dim
 from cmcgns.models.seeding import seeded
-from cmcgns.objectives.base import Batch, Objective, gather
+from cmcgns.objectives.base import Batch, Objective, Terms, gather
 
 
 class SimCLR(Objective):
     """Both views go through encoder and head as one batch; negatives come from all processes.
 
     Args:
-        text_encoder: not looked at.
-        image_size: not looked at.
         head_layers: linear layers of the head, the hidden ones as wide as the features.
         head_norm: batch norm after each of them, the last one without a shift; else nothing in its place.
         sync_batch_norm: statistics of batch norm over all processes; the same as without in a single one.
@@ -44,21 +42,16 @@ class SimCLR(Objective):
         loss_weight: float = 2.0,  # objective.py
     ):
         super().__init__()
-        self.trunk, self.tau, self.loss_weight = trunk, tau, loss_weight
+        self.trunk, self.tau, self.loss_weights = trunk, tau, {"contrast": loss_weight}
         with seeded(seed, "simclr"):
             self.head = _build_head([feature_dim(trunk)] * head_layers + [dim], head_norm)
         if sync_batch_norm:
             nn.SyncBatchNorm.convert_sync_batchnorm(self)
 
-    def forward(
-        self, batch: Batch, phase: str, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, phase: str, generator: torch.Generator | None = None) -> Terms:
         views = torch.cat([batch.images, batch.second])
         first, second = self.head(self.trunk(views)).chunk(2)
         return {"contrast": nt_xent(gather(first), gather(second), self.tau)}
-
-    def weights(self, phase: str) -> dict[str, float]:
-        return {"contrast": self.loss_weight}
 
 
 def _build_head(widths: list[int], norm: bool) -> nn.Sequential:

@@ -41,11 +41,13 @@ ROUNDS = 4  # calls of Snakemake: what one makes with other bytes than before is
 ALWAYS = ("--rerun-triggers", "mtime", "--nolock", "--ignore-incomplete")
 # Snakemake's switches with which it runs nothing.
 LOOKS = (
-    *("lint", "list_rules", "list_target_rules", "print_compilation", "dag", "rulegraph", "filegraph", "d3dag", "summary"),
-    *("detailed_summary", "archive", "unlock", "cleanup_metadata", "list_untracked", "report", "list_conda_envs"),
+    *("lint", "list_rules", "list_target_rules", "list_untracked", "list_changes", "list_input_changes", "list_params_changes"),
+    *("print_compilation", "dag", "rulegraph", "filegraph", "d3dag", "summary", "detailed_summary", "archive", "report"),
+    *("unlock", "cleanup_metadata", "cleanup_shadow", "generate_unit_tests", "containerize", "list_conda_envs"),
 )  # fmt: skip
 # With these it is to run what it would not, or not all; their dry runs are its own.
-FORCES = ("forceall", "forcetargets", "forcerun", "until", "omit_from", "batch", "touch")
+FORCES = ("forceall", "force", "forcerun", "until", "omit_from", "batch", "touch")
+ENGINE_ITSELF = "itself"  # the first word where this module is to be Snakemake
 NOTHING = "Nothing to be done (all requested files are present and up to date)."
 
 
@@ -249,7 +251,7 @@ def _surroundings(local: bool) -> Iterator[None]:
 def _snakemake(arguments: Sequence[str], token: str, *, local: bool = True) -> int:
     """Run Snakemake. A signal to this process stops its jobs in order, a second one at once."""
     environment = os.environ | {TOKEN: token, "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "snakemake", *ALWAYS, *arguments]
+    command = [sys.executable, "-m", "cmcgns.pipeline.engine", ENGINE_ITSELF, *ALWAYS, *arguments]
     arrived: list[int] = []
     engine = subprocess.Popen(command, env=environment)
 
@@ -294,8 +296,30 @@ def _say_why(jobs: Sequence[Job], since: float) -> None:
             print(f"\n{job.rule}: {job.target}\n  {said}\n  log: {job.log}", file=sys.stderr, flush=True)
 
 
+def itself(arguments: list[str]) -> int:
+    """Snakemake's own command line, but for its limit of jobs a second, which that cannot take away.
+
+    Each look at the ready jobs would ask for another one a second later: after some hundred jobs it takes a core from them.
+    """
+    from snakemake.cli import args_to_api, parse_args
+    from snakemake.exceptions import print_exception
+
+    try:
+        parser, asked = parse_args(arguments)
+        if asked.executor in (None, "local"):
+            asked.max_jobs_per_timespan = None
+            # without that timer the next look is at a job's end: one look must fill all cores
+            asked.scheduler_subsample = max(asked.scheduler_subsample or 0, 4 * (os.cpu_count() or 1))
+        return 0 if args_to_api(asked, parser) else 1
+    except Exception as error:  # as Snakemake's own entry point does
+        print_exception(error)
+        return 1
+
+
 def main(arguments: list[str]) -> int:
     """Plain `snakemake`, with any of its arguments."""
+    if arguments[:1] == [ENGINE_ITSELF]:
+        return itself(arguments[1:])
     from snakemake.cli import parse_args
     from snakemake.settings.enums import RerunTrigger
 

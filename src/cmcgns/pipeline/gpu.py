@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import IO
 
+from cmcgns.errors import InputError
+
 _held: list[IO[str]] = []  # open for the life of the process; the kernel frees them, after a kill as well
 
 
@@ -42,11 +44,15 @@ def claim(count: int = 1, folder: Path | None = None) -> list[str]:
         return []
     count = min(count, len(found))
     folder = folder or Path(tempfile.gettempdir()) / f"cmcgns-gpu-{os.getuid()}"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise InputError("the folder of GPU locks is another user's", file=folder, remedy="set TMPDIR")
     while True:
         taken: dict[str, IO[str]] = {}
         for name in found:
-            lock = (folder / f"{name.replace('/', '_')}.lock").open("w")
+            # never through a link, and nothing in it is touched
+            path = folder / f"{name.replace('/', '_')}.lock"
+            lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 taken[name] = lock

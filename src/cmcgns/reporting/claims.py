@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from cmcgns.files import csv_text, read_json, write_text
+from cmcgns.files import csv_text, markdown_text, read_csv_rows, read_json, write_text
 from cmcgns.methods import METHODS
 from cmcgns.reporting.runs import Group, keyed
+from cmcgns.reporting.tables import TASKS
 
-TASKS = {"I": "classification", "II": "detection", "III": "segmentation"}
 # what is compared in C4 and C5: metric, its control
 MAPS = (
     ("pointing, own film - other film", "pointing", "pointing (other film)"),
@@ -58,22 +57,12 @@ def write_claims(
     attended = dict(zip(grounding_arms, map(read_json, grounding), strict=True))
     found = [*families(scores), *ablation(scores), *against_random(comparisons)]
     found += [*attention(attended), *best(scores)]
-    rows = [
-        [
-            f.claim,
-            f.task,
-            f.what,
-            f"{fmean(f.differences):+.2f}",
-            " ".join(f"{d:+.2f}" for d in f.differences),
-        ]
-        + [f.verdict]
-        for f in found
-    ]
-    header = ["claim", "task", "difference of", "mean", "each", "verdict"]
-    with_header = [header, *rows]
-    write_text(csv, csv_text(with_header))
-    lines = ["| " + " | ".join(row) + " |" for row in with_header]
-    write_text(md, "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]]) + "\n")
+    rows = [["claim", "task", "difference of", "mean", "each", "verdict"]]
+    for f in found:
+        each = " ".join(f"{d:+.2f}" for d in f.differences)
+        rows.append([f.claim, f.task, f.what, f"{fmean(f.differences):+.2f}", each, f.verdict])
+    write_text(csv, csv_text(rows))
+    write_text(md, markdown_text(rows))
 
 
 def families(scores: Scores) -> list[Finding]:
@@ -119,9 +108,8 @@ def ablation(scores: Scores, of: str = "cm_cgns") -> list[Finding]:
 
 def against_random(comparisons: Path) -> list[Finding]:
     """C3: CM-CGNS against a random start, from the intervals of the comparisons."""
-    with comparisons.open(encoding="utf-8", newline="") as stream:
-        pair = {"method": METHODS["random"].title, "reference": METHODS["cm_cgns"].title}
-        rows = [row for row in csv.DictReader(stream) if row.items() >= pair.items()]
+    pair = {"method": METHODS["random"].title, "reference": METHODS["cm_cgns"].title}
+    rows = [row for row in read_csv_rows(comparisons) if row.items() >= pair.items()]
     found = []
     for table, task in TASKS.items():
         for fraction in ("1%", "10%"):

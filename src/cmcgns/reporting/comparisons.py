@@ -14,7 +14,7 @@ import numpy as np
 
 from cmcgns.errors import InputError
 from cmcgns.evaluation.statistics import compare, draw_weights, holm, resampled_metric
-from cmcgns.files import write_text
+from cmcgns.files import csv_text, markdown_text, write_text
 from cmcgns.parquet import read_parquet
 from cmcgns.reporting.resolution import Row, resolution
 from cmcgns.reporting.runs import Group, Key, keyed
@@ -148,44 +148,29 @@ def cell_values(runs: Mapping[str, list[Path]], resamples: int) -> tuple[dict[st
 
 def to_csv(rows: list[Row]) -> str:
     """One line a comparison: points with two decimals, p-values with three digits, empty where there is no value."""
-    lines = [",".join(Row._fields)]
-    lines += [",".join(_text(name, value) for name, value in row._asdict().items()) for row in rows]
-    return "\n".join(lines) + "\n"
+    return csv_text([Row._fields, *(_texts(row).values() for row in rows)])
 
 
 def to_markdown(rows: list[Row], reference: str) -> str:
     """The same as a table of text, corrected p-values below 0.05 bold; below it what each cell can resolve."""
-    header = [
-        "Table",
-        "Data set",
-        "Labels",
-        "Method",
-        "Against",
-        "Difference",
-        "p",
-        "p (Holm)",
-        "Resolvable",
-        "Patients",
-        "Seeds",
-    ]
     lines = [
-        NOTE.format(reference=reference),
-        "",
-        "| " + " | ".join(header) + " |",
-        "|" + "---|" * len(header),
-    ]
+        ["Table", "Data set", "Labels", "Method", "Against", "Difference", "p", "p (Holm)", "Resolvable", "Patients", "Seeds"]
+    ]  # fmt: skip
     for row in rows:
-        text = {name: _text(name, value) for name, value in row._asdict().items()}
+        text = _texts(row)
         interval = f" [{text['low']}, {text['high']}]" if row.low is not None else ""
         bold = "**" if row.p_holm is not None and row.p_holm < 0.05 else ""
-        cells = [
+        lines.append([
             row.table, row.dataset, row.fraction, row.method, row.reference, text["difference"] + interval, text["p"],
             f"{bold}{text['p_holm']}{bold}", text["resolvable"], text["n_test_groups"], text["n_seeds"],
-        ]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", "Differences below these cannot be told apart here (median over the pairs of a cell):", ""]
-    lines += [f"- {table}: {text}" for table, text in resolution(rows).items()]
-    return "\n".join(lines) + "\n"
+        ])  # fmt: skip
+    known = "".join(f"- {table}: {text}\n" for table, text in resolution(rows).items())
+    below = f"Differences below these cannot be told apart here (median over the pairs of a cell):\n\n{known}"
+    return f"{NOTE.format(reference=reference)}\n\n{markdown_text(lines)}\n{below}"
+
+
+def _texts(row: Row) -> dict[str, str]:
+    return {name: _text(name, value) for name, value in row._asdict().items()}
 
 
 def _text(name: str, value: str | float | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cmcgns.files import csv_text, read_json, write_text
+from cmcgns.files import csv_text, markdown_text, read_json, write_text
 from cmcgns.reporting.tables import arm_title
 
 HEADER = [
@@ -35,8 +35,7 @@ def write_compute(
         arms.setdefault(arm, []).append(known[run])
     rows = [HEADER, *(_row(arm, ledgers) for arm, ledgers in arms.items())]
     write_text(csv, csv_text(rows))
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    write_text(md, "\n".join([lines[0], "|---" * len(HEADER) + "|", *lines[1:]]) + "\n")
+    write_text(md, markdown_text(rows))
 
 
 def _row(arm: str, ledgers: list[dict]) -> list[str]:

@@ -20,11 +20,11 @@ from cmcgns.evaluation.cell import prepare
 from cmcgns.evaluation.grounding import field_of_view, to_store, upsample
 from cmcgns.evaluation.phrases import choose, said_phrases
 from cmcgns.evaluation.separation import separation
-from cmcgns.evaluation.targets import CHEXPERT
 from cmcgns.evaluation.zero_shot import five_classes
 from cmcgns.files import atomic, write_json
 from cmcgns.images.store import ImageStore
 from cmcgns.parquet import read_parquet
+from cmcgns.sources.vocabulary import COMPETITION
 
 # Okabe and Ito's colours, which colour-blind readers tell apart, and a marker each for print without colour.
 STYLES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"))
@@ -134,7 +134,7 @@ def tsne_figure(
     stored = read_parquet(store_table, columns=["image_id", "row"]).set_index("image_id")["row"]
     table = read_parquet(index)
     five = five_classes(table[table["image_id"].map(stored).ge(0)], seed)
-    count = len(five) // len(CHEXPERT)
+    count = len(five) // len(COMPETITION)
     numbers: dict[str, Any] = {"images_a_class": count}
     points = None
     if count > 1:
@@ -170,7 +170,7 @@ def draw_classes(
         axes.set(title=title, xticks=[], yticks=[])
         below = f"CheXpert 5x200: only {numbers['images_a_class']} image(s) in the smallest class"
         if points is not None:
-            for number, (name, (colour, marker)) in enumerate(zip(CHEXPERT, STYLES, strict=True)):
+            for number, (name, (colour, marker)) in enumerate(zip(COMPETITION, STYLES, strict=True)):
                 part = points[targets == number]
                 axes.scatter(*part.T, s=10, color=colour, marker=marker, linewidths=0, label=name)
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, frameon=False)

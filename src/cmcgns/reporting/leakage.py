@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cmcgns.evaluation.statistics import compare, draw_weights, resampled_metric
-from cmcgns.files import read_json, write_text
+from cmcgns.files import markdown_text, read_json, write_text
 from cmcgns.parquet import read_parquet
 from cmcgns.reporting.comparisons import RESAMPLES
 from cmcgns.reporting.runs import Group
-from cmcgns.reporting.tables import DATASETS, METRICS, arm_title
+from cmcgns.reporting.tables import DATASETS, arm_title, csv_table, metric_of
 
 NOTE = (
     "Metric in per cent, mean over seeds; 95 % interval from resampled patients and the spread of seeds. Difference: "
@@ -79,7 +79,7 @@ def write_leakage(
                 Row(
                     DATASETS[source],
                     task,
-                    METRICS.get(pair, METRICS[task]),
+                    metric_of(pair),
                     arm_title(arm),
                     f"{fraction}%",
                     scheme,
@@ -90,7 +90,7 @@ def write_leakage(
                     leaks(findings, source, task, scheme),
                 )
             )
-    write_text(csv, to_csv(rows))
+    write_text(csv, csv_table(Row._fields, rows))
     write_text(md, to_markdown(rows))
 
 
@@ -102,16 +102,6 @@ def leaks(findings: Iterable[Mapping[str, Any]], source: str, task: str, scheme:
         if f["severity"] == "critical" and f["check"] in LEAKS and f["unit"] == "images"
         and (f["source"], f["scheme"], f["split_b"]) == (source, scheme, "test") and f["task"] in (task, "")
     )  # fmt: skip
-
-
-def to_csv(rows: list[Row]) -> str:
-    """One line a row, points with two decimals."""
-    lines = [",".join(Row._fields)]
-    lines += [
-        ",".join("" if v is None else f"{v:.2f}" if isinstance(v, float) else str(v) for v in row)
-        for row in rows
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def to_markdown(rows: list[Row]) -> str:
@@ -127,22 +117,13 @@ def to_markdown(rows: list[Row]) -> str:
         "Against audited",
         "Leak",
     ]
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines = [header]
     for row in rows:
         value = _interval(row.mean, row.low, row.high, "")
         against = _interval(row.difference, row.difference_low, row.difference_high, "+")
-        cells = (
-            row.dataset,
-            row.metric,
-            row.method,
-            row.fraction,
-            row.scheme,
-            str(row.n_test),
-            value,
-            against,
-        )
-        lines.append("| " + " | ".join([*cells, row.leaks or "none found"]) + " |")
-    return "\n".join([*lines, "", NOTE, ""])
+        cells = [row.dataset, row.metric, row.method, row.fraction, row.scheme, str(row.n_test)]
+        lines.append([*cells, value, against, row.leaks or "none found"])
+    return f"{markdown_text(lines)}\n{NOTE}\n"
 
 
 def _interval(value: float | None, low: float | None, high: float | None, sign: str) -> str:

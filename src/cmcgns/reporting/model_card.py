@@ -10,7 +10,7 @@ import yaml
 
 from cmcgns.files import sha256_file, write_text
 from cmcgns.pipeline.plan import KINDS, Plan
-from cmcgns.reporting.tables import ABLATION, arm_title
+from cmcgns.reporting.tables import arm_title
 
 HUB_NAMES = {"torchvision": "pytorch", "timm": "timm", "huggingface": "transformers"}
 RESIZES = {
@@ -97,9 +97,8 @@ def _scores(plan: Plan, arm: str) -> Iterator[str]:
         if not file.exists():
             continue
         table = pd.read_csv(file, dtype=str, keep_default_na=False)
-        title = ABLATION.get(arm, arm_title(arm)) if name == "4" else arm_title(arm)
         # the paper's tables have rows of runs that the profile does not ask for
-        for row in table[(table["method"] == title) & (table["mean"] != "")].itertuples():
+        for row in table[(table["method"] == arm_title(arm, name)) & (table["mean"] != "")].itertuples():
             yield from heading
             heading = []
             place = f"| {row.table or name} | {row.dataset} | {row.metric} | {row.fraction} "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
@@ -10,11 +9,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from cmcgns.files import read_json
+from cmcgns.files import read_csv_rows, read_json
 from cmcgns.methods import METHODS
 from cmcgns.reporting.page_history import PRIMARY, cell_key
 from cmcgns.reporting.page_plots import Line, Point, plot, thin
-from cmcgns.reporting.tables import DATASETS, METRICS, arm_title, summary
+from cmcgns.reporting.tables import DATASETS, arm_title, metric_of, summary
 
 
 def efficiency_plots(
@@ -47,9 +46,9 @@ def efficiency_plots(
         title = f"{DATASETS[source]}, {task}"
         svg = plot(
             lines,
-            title=f"{title}: {METRICS.get(pair, METRICS[task])} by share of labels; the table has the numbers",
+            title=f"{title}: {metric_of(pair)} by share of labels; the table has the numbers",
             x_label="share of the labels",
-            y_label=f"{METRICS.get(pair, METRICS[task])}, %",
+            y_label=f"{metric_of(pair)}, %",
             x_ticks={i: f"{share} %" for i, share in enumerate(shares)},
         )
         plots.append({"title": title, "dataset": DATASETS[source], "svg": Markup(svg)})
@@ -97,8 +96,7 @@ def head_plots(
 
 def loss_plot(history: Path, title: str) -> Markup:
     """The total loss of a pre-training phase by epoch."""
-    with history.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_csv_rows(history)
     lines = [
         Line(
             name.replace("_", " "),

@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 from cmcgns.methods import METHODS
 from cmcgns.reporting.page_history import PRIMARY, alignment_key, cell_key
-from cmcgns.reporting.tables import ABLATION, DATASETS, TITLES, Cell, arm_title
+from cmcgns.reporting.tables import ABLATION, DATASETS, TASKS, TITLES, Cell, arm_title, value_text
 
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
 SOURCES = {title: source for source, title in DATASETS.items()}
-TASKS = {"I": "classification", "II": "detection", "III": "segmentation"}
 HEADERS = {
     "p": "p",
     "p_holm": "p (Holm)",
@@ -157,7 +156,7 @@ def explain_cell(name: str, cell: Cell, known: Known, score: str) -> int:
         score: its metric among the values of a run.
     """
     pair, fraction = f"{cell.task}-{SOURCES[cell.dataset]}", int(cell.fraction.rstrip("%"))
-    keys = [cell_key(arm, pair, fraction) for arm in known.arms if _title(name, arm) == cell.method]
+    keys = [cell_key(arm, pair, fraction) for arm in known.arms if arm_title(arm, name) == cell.method]
     table = f"table{name}" if name.isdigit() else name
     return known.remember(
         title=f"{TITLES[name]}: {cell.method}, {cell.dataset}, {cell.fraction} of the labels",
@@ -221,12 +220,6 @@ def family(title: str, arms: Mapping[str, Any]) -> str:
     return METHODS["cm_cgns"].family if title in ABLATION.values() else ""
 
 
-def value_text(mean: float | None, std: float | None) -> str:
-    if mean is None:
-        return "–"
-    return f"{mean:.2f}" + ("" if std is None else f" ± {std:.2f}")
-
-
 def _cell(cell: Cell, order: Sequence[float], explain: Callable[[Cell], int]) -> dict[str, Any]:
     """What stands in a cell; `order` holds the means of its column, the best first."""
     shown: dict[str, Any] = {
@@ -255,11 +248,6 @@ def _keys(facts: Mapping[str, str], arms: Sequence[str], scheme: str) -> list[st
     under = facts.get("scheme", scheme)
     other = "" if under == scheme else under
     return [cell_key(arm, f"{task}-{source}", int(fraction), other) for arm in arms for task in tasks]
-
-
-def _title(name: str, arm: str) -> str:
-    """What table `name` calls an arm."""
-    return ABLATION[arm] if name == "4" and arm in ABLATION else arm_title(arm)
 
 
 def _setting_text(setting: Any) -> str:

@@ -17,7 +17,7 @@ from scipy.special import chdtrc
 from scipy.stats import rankdata, studentized_range
 
 from cmcgns.errors import InputError
-from cmcgns.files import atomic, write_text
+from cmcgns.files import atomic, csv_text, markdown_text, write_text
 from cmcgns.reporting.runs import Group
 from cmcgns.reporting.tables import arm_title, read_runs, summary
 
@@ -128,11 +128,11 @@ def cliques(means: list[float], critical: float) -> list[tuple[int, int]]:
 
 def to_csv(found: list[Ranking]) -> str:
     """A line for each method in each ranking, best first."""
-    lines = ["over,blocks,method,mean_rank,friedman_chi2,friedman_p,critical_difference"]
+    rows = [["over", "blocks", "method", "mean_rank", "friedman_chi2", "friedman_p", "critical_difference"]]
     for r in found:
-        tests = f"{r.chi2:.2f},{r.p:.3g},{r.critical_difference:.2f}"
-        lines += [f"{r.over},{r.blocks},{title},{mean:.2f},{tests}" for title, mean in r.mean_ranks.items()]
-    return "\n".join(lines) + "\n"
+        tests = (f"{r.chi2:.2f}", f"{r.p:.3g}", f"{r.critical_difference:.2f}")
+        rows += [[r.over, r.blocks, title, f"{mean:.2f}", *tests] for title, mean in r.mean_ranks.items()]
+    return csv_text(rows)
 
 
 def to_markdown(found: list[Ranking]) -> str:
@@ -141,8 +141,7 @@ def to_markdown(found: list[Ranking]) -> str:
     rows = [[title, *(f"{r.mean_ranks[title]:.2f}" for r in found)] for title in found[0].mean_ranks]
     rows.append(["Friedman's chi-squared", *(f"{r.chi2:.2f} (p = {r.p:.3g})" for r in found)])
     rows.append(["Critical difference", *(f"{r.critical_difference:.2f}" for r in found)])
-    lines = ["| " + " | ".join(row) + " |" for row in [header, *rows]]
-    return "\n".join([NOTE, "", lines[0], "|---" * len(header) + "|", *lines[1:]]) + "\n"
+    return f"{NOTE}\n\n{markdown_text([header, *rows])}"
 
 
 def draw(ranking: Ranking) -> Figure:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
+
+from cmcgns.files import read_csv_rows
 
 
 class Row(NamedTuple):
@@ -48,5 +49,4 @@ def read_rows(file: Path) -> list[Row]:
     def value(name: str, text: str) -> str | int | float | None:
         return text if name in words else int(text) if name in counts else float(text) if text else None
 
-    with file.open(encoding="utf-8", newline="") as lines:
-        return [Row(*(value(name, line[name]) for name in Row._fields)) for line in csv.DictReader(lines)]
+    return [Row(*(value(name, line[name]) for name in Row._fields)) for line in read_csv_rows(file)]

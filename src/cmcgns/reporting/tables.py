@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cmcgns.errors import InputError
-from cmcgns.files import csv_text, read_json, write_text
+from cmcgns.files import csv_text, markdown_text, read_json, write_text
 from cmcgns.methods import METHODS
 from cmcgns.reporting.runs import Group, keyed
 
@@ -46,25 +46,13 @@ DATASETS = {
     "siim": "SIIM",
     "object_cxr": "Object-CXR",
 }
+TASKS = {"I": "classification", "II": "detection", "III": "segmentation"}
 METRICS = {
     "classification": "AUC",
     "classification-covidx": "ACC",
     "detection": "mAP",
     "segmentation": "Dice",
 }
-COLUMNS = [
-    "table",
-    "dataset",
-    "task",
-    "metric",
-    "method",
-    "fraction",
-    "n_runs",
-    "mean",
-    "std",
-    "paper_mean",
-    "paper_std",
-]
 
 
 class Cell(NamedTuple):
@@ -127,9 +115,16 @@ def accepted(gate: Path, sources: Iterable[str]) -> list[str]:
     ]
 
 
-def arm_title(arm: str) -> str:
-    """What a table calls an arm: the method's title, or the change of a variant."""
+def arm_title(arm: str, table: str = "") -> str:
+    """What a table calls an arm: the method's title, or the change of a variant; the ablation has names of its own."""
+    if table == "4" and arm in ABLATION:
+        return ABLATION[arm]
     return METHODS[arm].title if arm in METHODS else arm.partition("-")[2]
+
+
+def metric_of(pair: str) -> str:
+    """The metric of a task and data set."""
+    return METRICS.get(pair, METRICS[pair.partition("-")[0]])
 
 
 def primary_cells(name: str, runs: Runs) -> list[Cell]:
@@ -155,9 +150,14 @@ def primary_cells(name: str, runs: Runs) -> list[Cell]:
         cells.append(Cell(*identity, *summary(values), *paper))
     for (arm, pair, fraction), found in left.items():
         task, _, source = pair.partition("-")
-        metric = METRICS.get(pair, METRICS[task])
-        title = titles.get(arm, arm_title(arm))
-        identity = (NUMERALS[name], DATASETS[source], task, metric, title, f"{fraction}%")
+        identity = (
+            NUMERALS[name],
+            DATASETS[source],
+            task,
+            metric_of(pair),
+            arm_title(arm, name),
+            f"{fraction}%",
+        )
         cells.append(Cell(*identity, *summary(run["primary"] for run in found), None, None))
     return cells
 
@@ -167,10 +167,9 @@ def further_cells(name: str, runs: Runs) -> list[Cell]:
     cells = []
     for (arm, pair, fraction), found in runs.items():
         task, _, source = pair.partition("-")
-        title = ABLATION[arm] if name == "4" and arm in ABLATION else arm_title(arm)
         for metric in dict.fromkeys(metric for run in found for metric in run["further"]):
             values = [run["further"].get(metric) for run in found]
-            identity = (NUMERALS[name], DATASETS[source], task, metric, title, f"{fraction}%")
+            identity = (NUMERALS[name], DATASETS[source], task, metric, arm_title(arm, name), f"{fraction}%")
             cells.append(Cell(*identity, *summary(values), None, None))
     return cells
 
@@ -191,9 +190,14 @@ def paper_rows() -> list[dict[str, str]]:
 
 
 def to_csv(cells: list[Cell]) -> str:
-    """One line a cell, two decimals, empty where there is no value."""
-    rows = (("" if v is None else f"{v:.2f}" if isinstance(v, float) else v for v in cell) for cell in cells)
-    return csv_text([COLUMNS, *rows])
+    """One line a cell."""
+    return csv_table(Cell._fields, cells)
+
+
+def csv_table(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    """Rows as CSV, floats with two decimals, None as an empty text."""
+    shown = (("" if v is None else f"{v:.2f}" if isinstance(v, float) else v for v in row) for row in rows)
+    return csv_text([header, *shown])
 
 
 def read_csv(path: Path) -> list[Cell]:
@@ -213,8 +217,7 @@ def to_markdown(cells: list[Cell]) -> str:
     """A row a method, a column a data set and fraction; the best bold, the second best in italics."""
     marks = {1: "**{}**", 2: "*{}*"}
     header, rows = _grid(cells, lambda text, rank: marks.get(rank, "{}").format(text), "±", "–")
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
+    return markdown_text([header, *rows])
 
 
 def to_latex(cells: list[Cell]) -> str:
@@ -242,12 +245,15 @@ def _grid(
         ranks = _ranks([cell.mean if cell and cell.n_runs else None for cell in found])
         for row, cell, rank in zip(rows, found, ranks, strict=True):
             nothing = cell is None or cell.mean is None
-            row.append(missing if nothing else mark(_value(cell, plus_minus), rank))
+            row.append(missing if nothing else mark(value_text(cell.mean, cell.std, plus_minus), rank))
     return ["Method", *(" ".join(filter(None, column)) for column in columns)], rows
 
 
-def _value(cell: Cell, plus_minus: str) -> str:
-    return f"{cell.mean:.2f}" + ("" if cell.std is None else f" {plus_minus} {cell.std:.2f}")
+def value_text(mean: float | None, std: float | None, plus_minus: str = "±") -> str:
+    """A mean and its standard deviation, if there are any."""
+    if mean is None:
+        return "–"
+    return f"{mean:.2f}" + ("" if std is None else f" {plus_minus} {std:.2f}")
 
 
 def _ranks(values: list[float | None]) -> list[int | None]:

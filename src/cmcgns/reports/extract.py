@@ -6,7 +6,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
@@ -25,12 +25,14 @@ from cmcgns.sources.mimic_cxr import find_reports
 ZIP_NAME = "mimic-cxr-reports.zip"
 # In the order in which upstream looks for a conclusion.
 SECTION_COLUMNS = ("impression", "findings", "last_paragraph", "comparison")
+CAPTION_SECTIONS = ("impression", "findings")  # make the caption, in this order, joined by a blank
 SCHEMA = pa.schema(
     [("study_id", pa.string()), ("subject_id", pa.string())]
     + [(name, pa.string()) for name in (*SECTION_COLUMNS, "conclusion")]
     + [("sentences", pa.list_(pa.string())), ("n_tokens", pa.int64()), ("kept", pa.bool_()), ("reason", pa.string())]
 )  # fmt: skip
 
+MISSING = f"no {' or '.join(CAPTION_SECTIONS)}"
 CUSTOM, NOT_UTF8, UNREADABLE = "custom study", "not UTF-8", "unreadable file"
 IGNORED, NO_REPORT_FILE = "ignored name", "study without a report file"
 
@@ -65,8 +67,6 @@ def extract(
     min_sentence_tokens: int = 2,
     misspellings: str = "upstream",
     deid: str = "keep",
-    caption_sections: Sequence[str] = ("impression", "findings"),
-    studies: Collection[str] | None = None,
 ) -> dict[str, int]:
     """Section every report, cut its caption into sentences and write one row a study, sorted by subject and study.
 
@@ -78,33 +78,25 @@ def extract(
         min_sentence_tokens: sentences with fewer tokens are dropped.
         misspellings: "upstream" or "corrected", see `section_name`.
         deid: "keep" or "drop", see `split_sentences`.
-        caption_sections: which sections make the caption, in this order, joined by a blank.
-        studies: the only studies wanted (digits); None for all.
 
     Returns:
-        How many studies were kept and discarded for each reason, how many names below `reports` were ignored
-        and how many of `studies` have no report.
+        How many studies were kept and discarded for each reason, and how many names below `reports` were ignored.
 
     Raises:
         InputError: no reports, a study that occurs twice, or an option with an unknown value.
     """
-    _check_options(min_report_tokens, min_sentence_tokens, misspellings, deid, caption_sections)
+    _check_options(min_report_tokens, min_sentence_tokens, misspellings, deid)
     options = {
         "min_report_tokens": min_report_tokens,
         "min_sentence_tokens": min_sentence_tokens,
         "misspellings": misspellings,
         "deid": deid,
-        "caption_sections": list(caption_sections),
     }
-    reasons = [_missing(caption_sections), _short(min_report_tokens), CUSTOM, NOT_UTF8, UNREADABLE]
+    reasons = [MISSING, _short(min_report_tokens), CUSTOM, NOT_UTF8, UNREADABLE]
     counts = dict.fromkeys(["kept", *reasons, IGNORED, NO_REPORT_FILE], 0)
     batches, rows = [], []
     with _opened(Path(reports)) as (listing, counts[IGNORED], read):
         _refuse_duplicates(listing)
-        if studies is not None:
-            wanted = set(studies)
-            listing = [report for report in listing if report[1] in wanted]
-            counts[NO_REPORT_FILE] = len(wanted) - len(listing)
         if not listing:
             raise InputError("no report found", file=reports, expected=_LAYOUT)
         for subject, study, path in listing:
@@ -115,7 +107,7 @@ def extract(
                 batches.append(_batch(rows))
                 rows = []
     table = pa.Table.from_batches([*batches, _batch(rows)], SCHEMA)
-    meta = {"options": options, "counts": counts}
+    meta = {"options": options | {"caption_sections": CAPTION_SECTIONS}, "counts": counts}
     write_parquet(table.to_pandas(types_mapper=pd.ArrowDtype), out, meta)
     return counts
 
@@ -142,7 +134,6 @@ def report_row(
     min_sentence_tokens: int = 2,
     misspellings: str = "upstream",
     deid: str = "keep",
-    caption_sections: Sequence[str] = ("impression", "findings"),
 ) -> Row:
     """One report's row, in the order of `SCHEMA`; arguments as in `extract`."""
     if "\r" in text:  # newlines as `open(...)` reads them; character ranges count on it
@@ -150,19 +141,19 @@ def report_row(
     if study in CHARACTER_RANGES:
         start, stop = CHARACTER_RANGES[study]
         return _discarded(subject, study, CUSTOM, text[start:stop])
-    names, texts, _ = split_sections(text, misspellings=misspellings)
+    names, texts = split_sections(text, misspellings=misspellings)
     last = dict(zip(names, texts, strict=True))  # of equal names the last one stays
     if study in NAMED_SECTIONS:
         return _discarded(subject, study, CUSTOM, last.get(NAMED_SECTIONS[study], "").strip())
     present = [name for name in SECTION_COLUMNS if name in last]
     found = {name: last[name].strip() for name in present}
     conclusion = found[present[0]] if present else ""
-    caption = " ".join([found.get(name, "") for name in caption_sections])
+    caption = " ".join([found.get(name, "") for name in CAPTION_SECTIONS])
     sentences = split_sentences(caption, min_tokens=min_sentence_tokens, deid=deid)
     n_tokens = count_tokens(sentences)
     reason = ""
     if n_tokens < min_report_tokens:
-        reason = _short(min_report_tokens) if caption.strip() else _missing(caption_sections)
+        reason = _short(min_report_tokens) if caption.strip() else MISSING
     columns = [found.get(name, "") for name in SECTION_COLUMNS]
     return (study, subject, *columns, conclusion, sentences, n_tokens, not reason, reason)
 
@@ -170,10 +161,6 @@ def report_row(
 def _discarded(subject: str, study: str, reason: str, conclusion: str = "") -> Row:
     """The row of a study without sections."""
     return (study, subject, "", "", "", "", conclusion, [], 0, False, reason)
-
-
-def _missing(caption_sections: Sequence[str]) -> str:
-    return f"no {' or '.join(caption_sections)}"
 
 
 def _short(min_report_tokens: int) -> str:
@@ -259,19 +246,10 @@ def _refuse_duplicates(listing: list[Report]) -> None:
         first[study] = path
 
 
-def _check_options(
-    min_report_tokens: int,
-    min_sentence_tokens: int,
-    misspellings: str,
-    deid: str,
-    caption_sections: Sequence[str],
-) -> None:
+def _check_options(min_report_tokens: int, min_sentence_tokens: int, misspellings: str, deid: str) -> None:
     """Raise `InputError` for an option with an unknown value, before any file is read."""
     if min_report_tokens < 1 or min_sentence_tokens < 1:
         smaller = min(min_report_tokens, min_sentence_tokens)
         raise InputError(f"a smallest number of tokens is {smaller}", expected="1 or more")
-    if not caption_sections or not set(caption_sections) <= set(SECTION_COLUMNS):
-        expected = f"a list of some of {', '.join(SECTION_COLUMNS)}"
-        raise InputError(f"caption_sections is {caption_sections!r}", expected=expected)
     section_name("", misspellings)
     split_sentences("", deid=deid)

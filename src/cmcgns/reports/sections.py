@@ -11,7 +11,6 @@ from cmcgns.errors import InputError
 _HEADER = re.compile(
     r"\n ([A-Z ()/,-]+):\s"
 )  # a line that begins with exactly one blank and an upper-case name
-_HEADER_EXTRA = 4  # characters of a header besides its name: newline, blank, colon, white space
 _CAPTION = ("impression", "findings")
 _GAP = "\n \n"  # a blank line: every report line begins with one blank
 
@@ -54,11 +53,10 @@ _DESCRIBES_VIEW = (
 
 
 class Sections(NamedTuple):
-    """Three lists of one length, in the order of the text; a name may occur more than once."""
+    """Two lists of one length, in the order of the text; a name may occur more than once."""
 
     names: list[str]
     texts: list[str]
-    starts: list[int]
 
 
 @lru_cache(maxsize=8192)  # a few thousand spellings head all of MIMIC-CXR's 1.2 million sections
@@ -86,9 +84,6 @@ def split_sections(text: str, *, misspellings: str = "upstream") -> Sections:
     Args:
         text: the report, with newlines as `open(...)` reads them (no carriage returns).
         misspellings: "upstream" or "corrected", see `section_name`.
-
-    Returns:
-        Sections; `starts` are character positions in `text` (for `last_paragraph`: of the gap before it).
     """
     # Upstream searches on from the first newline of each body; a header begins with a newline, so the next match is
     # the same, and one split finds them all.
@@ -98,20 +93,15 @@ def split_sections(text: str, *, misspellings: str = "upstream") -> Sections:
         "preamble" if headers else "full report",
         *(section_name(header, misspellings) for header in headers),
     ]
-    starts, position = [0], 0
-    for before, header in zip(texts, headers, strict=False):  # one text more than headers
-        position += len(before) + len(header) + _HEADER_EXTRA
-        starts.append(position)
     if headers:
         texts[0] += "\n "  # upstream's preamble ends where the header's name begins
 
     # A blank one is a title such as "CHEST, PA AND LATERAL:", not a section.
     blank = [i for i, name in enumerate(names) if name in _CAPTION and not texts[i].strip()]
     for i in reversed(blank):
-        del names[i], texts[i], starts[i]
+        del names[i], texts[i]
     if "impression" not in names and "findings" not in names and _GAP in texts[-1]:
         texts[-1], _, rest = texts[-1].partition(_GAP)
-        starts.append(starts[-1] + len(texts[-1]))
         texts.append(rest)
         names.append("last_paragraph")
-    return Sections(names, texts, starts)
+    return Sections(names, texts)

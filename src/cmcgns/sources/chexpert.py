@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from cmcgns.sources.csvs import numbers, read_strings, refuse
-from cmcgns.sources.folders import find_folder, need_file, walk
+from cmcgns.sources.folders import find_folder, need_files, walk
 from cmcgns.sources.vocabulary import CHEXPERT_LABELS
 
-NAME = "chexpert"
 TITLE = "CheXpert v1.0"
 WHERE = "Stanford AIMI: CheXpert (v1.0 or v1.0-small)"
 FOLDERS = (
@@ -23,17 +22,12 @@ FOLDERS = (
     "chexpert",
     "chexpertchestxrays*/chexpert-v1.0*",
 )
+_FILES = ("train.csv", "valid.csv")
 _REMEDY = f"use the file as published; get it from {WHERE}"
 
-
-def find(raw: Path) -> Path | None:
-    """The folder that holds train.csv and valid.csv, or None."""
-    return find_folder(raw, FOLDERS, ("train.csv", "valid.csv"))
-
-
-def label_files(root: Path) -> list[Path]:
-    """train.csv and valid.csv."""
-    return [need_file(root, (f"{split}.csv",), WHERE) for split in ("train", "valid")]
+find = partial(find_folder, patterns=FOLDERS, holding=_FILES)
+label_files = partial(need_files, names=_FILES, where=WHERE)
+image_files = partial(walk, under=("train", "valid"))
 
 
 def read(root: Path) -> pd.DataFrame:
@@ -44,12 +38,6 @@ def read(root: Path) -> pd.DataFrame:
     """
     train, valid = label_files(root)
     return pd.concat([_read_split(train, "train"), _read_split(valid, "valid")], ignore_index=True)
-
-
-def image_files(root: Path) -> Iterator[str]:
-    """All image files below `train/` and `valid/`."""
-    yield from walk(root, "train")
-    yield from walk(root, "valid")
 
 
 def _read_split(path: Path, split: str) -> pd.DataFrame:

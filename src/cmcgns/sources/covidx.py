@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +14,6 @@ from cmcgns.sources.folders import find_file, find_folder, walk
 from cmcgns.sources.groups import read_groups, resolve
 from cmcgns.sources.vocabulary import COVIDX_CLASSES
 
-NAME = "covidx"
 TITLE = "COVIDx V9"
 WHERE = (
     "Kaggle data set andyczhao/covidx-cxr2 for the images; COVID-Net's labels folder for the V9A list files"
@@ -24,6 +22,8 @@ FOLDERS = ("covidx", "covidx-cxr2", "covidx*")
 Version = Literal["9A", "9B"]
 _SPLITS = ("train", "test")
 _REMEDY = f"use the list as published; get it from {WHERE}"
+
+image_files = walk  # those of other lists and of the competition's test folder, too
 
 
 def find(raw: Path) -> Path | None:
@@ -75,11 +75,6 @@ def read(
     in_both = among(test["image_id"], train["image_id"])
     refuse(in_both, test_file, "the file is in the train list as well", "disjoint lists", _REMEDY)
     return pd.concat([_with_place(train, "train"), _with_place(test, "test")], ignore_index=True)
-
-
-def image_files(root: Path) -> Iterator[str]:
-    """All image files, those of other lists and of the competition's test folder included."""
-    return walk(root)
 
 
 def _patterns(version: Version | None) -> list[str]:

@@ -56,7 +56,7 @@ def _examine_source(name: str, raw: Path) -> dict[str, Any]:
 
 def _examine_labels(entry: dict[str, Any], module: ModuleType) -> None:
     """Fill in what the label files and the list of image files tell."""
-    name, root = module.NAME, entry["root"]
+    name, root = entry["source"], entry["root"]
     entry["label_files"] = files = module.label_files(root)
     entry["genuine"] = {p.name: sha256_file(p) == SHA256[p.name] for p in files if p.name in SHA256}
     if name == "rsna" and not any(path.name == NIH_MAP for path in files):

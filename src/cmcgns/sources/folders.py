@@ -43,14 +43,18 @@ def need_file(root: Path, names: Sequence[str], where: str) -> Path:
     return path
 
 
-def walk(root: Path, under: str = "") -> Iterator[str]:
-    """Paths of all image files below `root/under`, relative to `root`, with `/`. Hidden entries are skipped.
+def need_files(root: Path, names: Sequence[str], where: str) -> list[Path]:
+    """All of `names`, as `need_file` finds each."""
+    return [need_file(root, (name,), where) for name in names]
+
+
+def walk(root: Path, under: Sequence[str] = ("",)) -> Iterator[str]:
+    """Paths of all image files below the folders `under` of `root`, relative to `root`, with `/`. Hidden entries are skipped.
 
     Raises:
         InputError: a folder that cannot be listed; leaving it out would look like missing images.
     """
-    start = root / under if under else root
-    waiting = [(str(start), f"{under}/" if under else "")] if start.is_dir() else []
+    waiting = [(str(root / name), f"{name}/" if name else "") for name in under if (root / name).is_dir()]
     while waiting:
         folder, prefix = waiting.pop()
         for entry in _entries(folder):

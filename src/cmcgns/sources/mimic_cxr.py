@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import pandas as pd
 
 from cmcgns.sources.csvs import among, read_strings, refuse
-from cmcgns.sources.folders import find_file, find_folder, need_file, walk
+from cmcgns.sources.folders import find_file, find_folder, need_files, walk
 
-NAME = "mimic_cxr"
 TITLE = "MIMIC-CXR-JPG 2.0.0"
 WHERE = "PhysioNet: MIMIC-CXR-JPG 2.0.0 for images and labels, MIMIC-CXR 2.0.0 for the reports (credentialed access)"
 FOLDERS = (
@@ -33,10 +32,9 @@ _FILES = ("mimic-cxr-2.0.0-metadata.csv", "mimic-cxr-2.0.0-split.csv")
 _IDS = ["dicom_id", "subject_id", "study_id"]
 _REMEDY = f"use both files as published; get them from {WHERE}"
 
-
-def find(raw: Path) -> Path | None:
-    """The folder that holds the metadata file and `files/`, or None."""
-    return find_folder(raw, FOLDERS, _FILES)
+find = partial(find_folder, patterns=FOLDERS, holding=_FILES)
+label_files = partial(need_files, names=_FILES, where=WHERE)
+image_files = partial(walk, under=("files",))
 
 
 def find_reports(raw: Path) -> Path | None:
@@ -54,11 +52,6 @@ def find_reports(raw: Path) -> Path | None:
         if _has_reports(folder):
             return folder
     return find_file(raw, (REPORT_ZIP,))
-
-
-def label_files(root: Path) -> list[Path]:
-    """The metadata and the split file."""
-    return [need_file(root, (name,), WHERE) for name in _FILES]
 
 
 def read(root: Path) -> pd.DataFrame:
@@ -90,11 +83,6 @@ def read(root: Path) -> pd.DataFrame:
             "study_id": study,
         }
     ).reset_index(drop=True)
-
-
-def image_files(root: Path) -> Iterator[str]:
-    """All image files below `files/`."""
-    return walk(root, "files")
 
 
 def _read_ids(path: Path, column: str) -> pd.DataFrame:

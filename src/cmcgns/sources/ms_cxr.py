@@ -9,7 +9,6 @@ import pandas as pd
 from cmcgns.sources.csvs import numbers, read_strings, refuse
 from cmcgns.sources.folders import find_file, find_folder, need_file
 
-TITLE = "MS-CXR"
 WHERE = "PhysioNet: MS-CXR (credentialed access)"
 FOLDERS = ("ms-cxr", "ms-cxr/*", "ms-cxr*", "physionet.org/files/ms-cxr/*")
 _FILES = ("MS_CXR_Local_Alignment_v1.1.0.csv", "MS_CXR_Local_Alignment_v1.0.0.csv")

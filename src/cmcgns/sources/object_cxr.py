@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,34 +10,27 @@ import pandas as pd
 
 from cmcgns.errors import InputError
 from cmcgns.sources.csvs import among, read_strings, refuse
-from cmcgns.sources.folders import find_folder, need_file, walk
+from cmcgns.sources.folders import find_folder, need_files, walk
 
-NAME = "object_cxr"
 TITLE = "Object-CXR"
 WHERE = "Academic Torrents: object-CXR (train.csv, dev.csv, train.zip, dev.zip)"
 FOLDERS = ("object-cxr", "object_cxr", "objectcxr", "object-cxr/object-cxr")
 RECTANGLE, ELLIPSE, POLYGON = "0", "1", "2"
 _SPLITS = ("train", "dev")
+_FILES = ("train.csv", "dev.csv")
 _NAMES = ("image_name", "image_path")
 _REMEDY = f"use the file as published; get it from {WHERE}"
 
-
-def find(raw: Path) -> Path | None:
-    """The folder that holds train.csv and dev.csv, or None."""
-    return find_folder(raw, FOLDERS, ("train.csv", "dev.csv"))
-
-
-def label_files(root: Path) -> list[Path]:
-    """train.csv and dev.csv."""
-    return [need_file(root, (f"{split}.csv",), WHERE) for split in _SPLITS]
+find = partial(find_folder, patterns=FOLDERS, holding=_FILES)
+label_files = partial(need_files, names=_FILES, where=WHERE)
+image_files = partial(walk, under=_SPLITS)
 
 
-def read(root: Path, *, polygon_box: str = "tight", sizes: pd.DataFrame | None = None) -> pd.DataFrame:
+def read(root: Path, *, polygon_box: str = "tight") -> pd.DataFrame:
     """Index of both files; boxes are [x1, y1, x2, y2] in pixels of the original image, tight around each shape.
 
     Args:
         polygon_box: "tight", the only one: the official box around a polygon's polylabel point can leave the image.
-        sizes: `image_id, height, width` (pixels) of images whose size is known; their boxes are clipped to it.
 
     Raises:
         InputError: a shape of unknown type or with a wrong count of coordinates, an image listed twice.
@@ -46,32 +39,22 @@ def read(root: Path, *, polygon_box: str = "tight", sizes: pd.DataFrame | None =
         raise InputError(
             f"unknown polygon_box {polygon_box!r}", expected="tight", remedy="set sources.polygon_box: tight"
         )
-    known = {} if sizes is None else sizes.set_index("image_id")[["width", "height"]].T.to_dict("list")
-    tables = [_read_split(path, split, known) for path, split in zip(label_files(root), _SPLITS, strict=True)]
+    tables = [_read_split(path, split) for path, split in zip(label_files(root), _SPLITS, strict=True)]
     train, dev = tables
     in_both = among(dev["image_id"], train["image_id"])
     refuse(in_both, label_files(root)[1], "the image is in train.csv as well", "disjoint lists", _REMEDY)
     return pd.concat(tables, ignore_index=True)
 
 
-def image_files(root: Path) -> Iterator[str]:
-    """All image files below `train/` and `dev/`."""
-    for split in _SPLITS:
-        yield from walk(root, split)
-
-
-def shape_box(shape: str, size: tuple[float, float] | None = None) -> list[float]:
+def shape_box(shape: str) -> list[float]:
     """The tight box of one `TYPE x1 y1 x2 y2 ...`: 0 rectangle and 1 ellipse give corners, 2 polygon its vertices.
 
-    Args:
-        size: (width, height) of the image, if known.
-
     Returns:
-        [x1, y1, x2, y2] within the image. A shape without width or height is one pixel wide or high there: somebody
+        [x1, y1, x2, y2], from 0 on. A shape without width or height is one pixel wide or high there: somebody
         marked that spot, and a detector takes the logarithm of a box's size.
 
     Raises:
-        ValueError: the shape is malformed, or lies outside the image.
+        ValueError: the shape is malformed, or lies before the image's first row or column.
     """
     kind, *coordinates = shape.split()
     values = np.array(coordinates, float)
@@ -80,15 +63,14 @@ def shape_box(shape: str, size: tuple[float, float] | None = None) -> list[float
         raise ValueError("malformed shape")
     points = values.reshape(-1, 2)
     low, high = points.min(axis=0), points.max(axis=0)
-    limit = np.array(size if size else (np.inf, np.inf))
-    if (high < 0).any() or (low > limit).any():
+    if (high < 0).any():
         raise ValueError("shape outside the image")
-    low = np.clip(low, 0, limit - 1)
-    high = np.maximum(np.minimum(high, limit), low + 1)
+    low = np.maximum(low, 0)
+    high = np.maximum(high, low + 1)
     return [*low.tolist(), *high.tolist()]
 
 
-def _read_split(path: Path, split: str, known: dict[str, list[float]]) -> pd.DataFrame:
+def _read_split(path: Path, split: str) -> pd.DataFrame:
     table = read_strings(path, ("annotation",))
     column = next((name for name in _NAMES if name in table.columns), None)
     if column is None:
@@ -104,9 +86,9 @@ def _read_split(path: Path, split: str, known: dict[str, list[float]]) -> pd.Dat
     refuse(image.duplicated(), path, "the image is listed twice", "one row an image", _REMEDY)
     shapes = [[s.strip() for s in text.split(";") if s.strip()] for text in table["annotation"]]
     boxes = []
-    for line, name, pieces in zip(table.index, image, shapes, strict=True):
+    for line, pieces in zip(table.index, shapes, strict=True):
         try:
-            boxes.append([shape_box(piece, known.get(name)) for piece in pieces])
+            boxes.append([shape_box(piece) for piece in pieces])
         except ValueError:
             raise InputError(
                 "malformed annotation",

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from cmcgns.sources.csvs import among, numbers, read_strings, refuse
-from cmcgns.sources.folders import find_file, find_folder, need_file, walk
+from cmcgns.sources.folders import find_file, find_folder, need_files, walk
 from cmcgns.sources.groups import NIH_MAP, read_groups, resolve
 from cmcgns.sources.vocabulary import RSNA_FINDINGS
 
-NAME = "rsna"
 TITLE = "RSNA Pneumonia Detection, stage 2"
 WHERE = "Kaggle competition rsna-pneumonia-detection-challenge, stage 2 files"
 FOLDERS = ("rsna", "rsna-pneumonia-detection-challenge", "rsna-pneumonia*", "rsna_pneumonia*")
@@ -21,15 +20,13 @@ IMAGE_SIZE = 1024  # pixels; every film of the challenge
 _FILES = ("stage_2_train_labels.csv", "stage_2_detailed_class_info.csv")
 _REMEDY = f"use both CSV files as published; get them from {WHERE}"
 
-
-def find(raw: Path) -> Path | None:
-    """The folder that holds the stage 2 label files, or None."""
-    return find_folder(raw, FOLDERS, _FILES)
+find = partial(find_folder, patterns=FOLDERS, holding=_FILES)
+image_files = walk  # those of the unlabelled test folder, too
 
 
 def label_files(root: Path) -> list[Path]:
     """Labels, class info and, where it lies beside them, the public map to NIH patients."""
-    files = [need_file(root, (name,), WHERE) for name in _FILES]
+    files = need_files(root, _FILES, WHERE)
     nih_map = find_file(root, (NIH_MAP,))
     return files + ([nih_map] if nih_map else [])
 
@@ -68,11 +65,6 @@ def read(root: Path, *, groups: pd.DataFrame | str | Path | None = None) -> pd.D
             "boxes": _collect_boxes(labels, image),
         }
     ).reset_index(drop=True)
-
-
-def image_files(root: Path) -> Iterator[str]:
-    """All image files, those of the unlabelled test folder included."""
-    return walk(root)
 
 
 def _read_boxes(path: Path) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,6 @@ from cmcgns.errors import InputError
 from cmcgns.sources.csvs import among, first_line, read_strings, refuse
 from cmcgns.sources.folders import find_folder, need_file, walk
 
-NAME = "siim"
 TITLE = "SIIM-ACR Pneumothorax"
 WHERE = "Kaggle data set seesee/siim-train-test (the merged stage 2 list)"
 FOLDERS = ("siim", "siim/siim", "siim-train-test/siim", "siim-train-test", "siim*", "pneumothorax")
@@ -22,10 +21,8 @@ _COLUMNS = ["ImageId", "EncodedPixels"]
 _EMPTY = ("", "-1")
 _REMEDY = f"use the file as published; get it from {WHERE}"
 
-
-def find(raw: Path) -> Path | None:
-    """The folder that holds the run-length file, or None."""
-    return find_folder(raw, FOLDERS, _FILES)
+find = partial(find_folder, patterns=FOLDERS, holding=_FILES)
+image_files = walk  # those of the test folder, too
 
 
 def label_files(root: Path) -> list[Path]:
@@ -70,11 +67,6 @@ def read(root: Path) -> pd.DataFrame:
             "rows": pd.Series([rows[name] for name in unique], dtype=object),
         }
     )
-
-
-def image_files(root: Path) -> Iterator[str]:
-    """All image files, those of the test folder included."""
-    return walk(root)
 
 
 def decode_rle(text: str, shape: tuple[int, int]) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 # in the order of the CSV files
 CHEXPERT_LABELS = (
     "No Finding",
@@ -27,3 +29,9 @@ UNCERTAIN_IS_POSITIVE = (
 )  # a label of -1; of the others it is absent
 RSNA_FINDINGS = ("Lung Opacity", "No Lung Opacity / Not Normal", "Normal")
 COVIDX_CLASSES = {"9A": ("normal", "pneumonia", "COVID-19"), "9B": ("negative", "positive")}
+
+
+def competition_labels(table: pd.DataFrame) -> pd.DataFrame:
+    """(n, 5) bool, whether each label of CheXpert's competition counts as present (data specification 2c)."""
+    present = {name: [1.0, -1.0] if name in UNCERTAIN_IS_POSITIVE else [1.0] for name in COMPETITION}
+    return pd.DataFrame({name: table[name].isin(values) for name, values in present.items()})

@@ -16,11 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-COMPETITION = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
-OTHER_FINDINGS = (
-    *("Enlarged Cardiomediastinum", "Lung Opacity", "Lung Lesion", "Pneumonia", "Pneumothorax"),
-    *("Pleural Other", "Fracture", "Support Devices"),
-)
+from cmcgns.sources.vocabulary import CHEXPERT_LABELS, COMPETITION
+
 # train.csv of CheXpert; 200 images a class and 5,000 validation rows are shares of it where a table is too small
 _CHEXPERT_ROWS, _PER_CLASS = 223_414, 200
 
@@ -66,7 +63,7 @@ def sample(n: int, number: int) -> np.ndarray:
 
 def alone(frame: pd.DataFrame, finding: str) -> pd.Series:
     """Which CheXpert rows have this competition label and no other finding; blank is 0, so any -1 excludes."""
-    labels = frame[[*COMPETITION, *OTHER_FINDINGS]].fillna(0)
+    labels = frame[list(CHEXPERT_LABELS[1:])].fillna(0)  # the first is "No Finding"
     return (labels[finding] == 1) & (labels.drop(columns=finding) == 0).all(axis=1)
 
 

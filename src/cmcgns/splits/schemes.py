@@ -10,8 +10,9 @@ import pandas as pd
 
 from cmcgns.errors import InputError
 from cmcgns.randomness import hash_order
+from cmcgns.sources.vocabulary import COMPETITION
 from cmcgns.splits.draws import group_order, hold_out, three_ways
-from cmcgns.splits.official import COMPETITION, alone, replay
+from cmcgns.splits.official import alone, replay
 
 SCHEMES = ("official", "paper", "audited")
 TASKS: dict[str, tuple[str, ...]] = {

@@ -11,7 +11,7 @@ import pandas as pd
 
 from cmcgns.errors import InputError
 from cmcgns.files import sha256_file
-from cmcgns.images.duplicates import film_groups
+from cmcgns.images.duplicates import film_groups, unite
 from cmcgns.images.store import ImageStore
 from cmcgns.parquet import read_parquet, write_parquet
 from cmcgns.splits.schemes import TASKS, check, make_split
@@ -106,19 +106,7 @@ def link(groups: pd.Series, films: pd.Series) -> pd.Series:
         groups, films: (n,) of the same images.
     """
     found = pd.DataFrame({"group": groups, "film": films}).dropna().drop_duplicates()
-    parent: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        while parent.setdefault(name, name) != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
-    for _, names in found.groupby("film")["group"]:
-        first, *others = sorted({root(name) for name in names})
-        for other in others:
-            parent[other] = first
-    return groups.map(root)
+    return groups.map(unite(groups, found.groupby("film")["group"].agg(list)))
 
 
 def hash_ids(ids: Iterable[str]) -> str:

@@ -49,7 +49,6 @@ class Film:
     dicom_id: str = ""  # PatientID inside the DICOM
     objects: tuple[ForeignObject, ...] = ()
     masks: bool = False  # return the pneumothorax masks
-    exists: bool = True  # False: listed in the label file but not written
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,7 @@ def shoot(film: Film, root: Path, seed: int, conspicuity: float = 1.0) -> Shot:
     else:
         drawing = draw(film.study, film.view, style, film.size, rng, film.objects, conspicuity)
     data, (height, width) = _encode(film, drawing.image)
-    if film.exists:
-        write_bytes(root / film.path, data)
+    write_bytes(root / film.path, data)
     masks = _mask_rows(film, drawing, numpy_rng(seed, "mask rows", film.image_id)) if film.masks else []
     return Shot(height, width, hashlib.sha256(data).hexdigest(), drawing.boxes, drawing.objects, masks)
 

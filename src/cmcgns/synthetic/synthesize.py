@@ -60,8 +60,6 @@ def synthesize(
     workers: int = 2,
     image_long_side: int = 288,
     omission: float = 0.03,
-    siim_dialect: str = "stage1",
-    missing: int = 0,
     conspicuity: float = 1.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -74,8 +72,6 @@ def synthesize(
         workers: processes; the bytes do not depend on it.
         image_long_side: pixels of the JPEGs' longer side (MIMIC, CheXpert, Object-CXR).
         omission: chance that a report does not mention a finding.
-        siim_dialect: how `train-rle.csv` is written, a key of `layouts.siim.DIALECTS`.
-        missing: per source, files without a row and rows without a file.
         conspicuity: how much plainer findings are than in a clinic (2: twice as dense, half as wide again), so that small
             networks at low resolution can see them.
         progress: called with (films drawn, films in all).
@@ -84,8 +80,8 @@ def synthesize(
         The manifest: settings, counts, the sha256 of every label file and one digest per source over all its files.
     """
     raw, truth = Path(raw), Path(truth)
-    counts = _sizes(sizes or {}, missing)
-    plans = plan_world(counts, seed, image_long_side, omission, siim_dialect, missing)
+    counts = _sizes(sizes or {})
+    plans = plan_world(counts, seed, image_long_side, omission)
     _clear(raw, truth, [plan.folder for plan in plans] + [REPORTS])
     shots = _shoot_all(plans, raw, seed, workers, conspicuity, progress)
     manifest: dict[str, Any] = {
@@ -94,8 +90,8 @@ def synthesize(
             "seed": seed,
             "image_long_side": image_long_side,
             "omission": omission,
-            "siim_dialect": siim_dialect,
-            "missing": missing,
+            "siim_dialect": "stage1",
+            "missing": 0,
             "conspicuity": conspicuity,
         },
         "sources": {},
@@ -109,44 +105,31 @@ def synthesize(
     return manifest
 
 
-def plan_world(
-    counts: dict[str, int], seed: int, size: int, omission: float, siim_dialect: str, missing: int
-) -> list[Plan]:
+def plan_world(counts: dict[str, int], seed: int, size: int, omission: float) -> list[Plan]:
     """Plan all six sources; RSNA, SIIM and COVIDx share the NIH population."""
     n_nih = round(1.15 * (counts["rsna"] + 0.6 * counts["siim"])) + 10
     n_nih = max(n_nih, counts["siim"] + 1)
     nih = make_population("nih", n_nih, seed=seed, per_patient=NIH_PER_PATIENT, rates=NIH_RATES)
-    rsna = plan_rsna(nih, counts["rsna"], seed=seed, missing=missing)
+    rsna = plan_rsna(nih, counts["rsna"], seed=seed)
     return [
-        plan_mimic(counts["mimic_studies"], seed=seed, size=size, omission=omission, missing=missing),
+        plan_mimic(counts["mimic_studies"], seed=seed, size=size, omission=omission),
         plan_chexpert(
-            counts["chexpert_train"],
-            counts["chexpert_valid"],
-            seed=seed,
-            size=size,
-            omission=omission,
-            missing=missing,
+            counts["chexpert_train"], counts["chexpert_valid"], seed=seed, size=size, omission=omission
         ),
         rsna,
-        plan_covidx(
-            counts["covidx_train"],
-            counts["covidx_test"],
-            rsna.films[: counts["rsna"]],
-            seed=seed,
-            missing=missing,
-        ),
-        plan_siim(nih, counts["siim"], seed=seed, dialect=siim_dialect, missing=missing),
-        plan_object_cxr(counts["object_train"], counts["object_dev"], seed=seed, size=size, missing=missing),
+        plan_covidx(counts["covidx_train"], counts["covidx_test"], rsna.films[: counts["rsna"]], seed=seed),
+        plan_siim(nih, counts["siim"], seed=seed),
+        plan_object_cxr(counts["object_train"], counts["object_dev"], seed=seed, size=size),
     ]
 
 
-def _sizes(given: dict[str, int], missing: int) -> dict[str, int]:
+def _sizes(given: dict[str, int]) -> dict[str, int]:
     if unknown := sorted(set(given) - set(SIZES)):
         raise InputError(f"unknown size {unknown[0]!r}", expected=f"one of {', '.join(SIZES)}")
     counts = {**SIZES, **given}
     for name, count in counts.items():
-        if count < max(8, 6 * missing):
-            raise InputError(f"size {name} is {count}", expected=f"at least {max(8, 6 * missing)}")
+        if count < 8:
+            raise InputError(f"size {name} is {count}", expected="at least 8")
     return counts
 
 
@@ -205,7 +188,7 @@ def _shoot_job(job: tuple[Film, str], seed: int, conspicuity: float) -> Shot:
 
 def _finish(plan: Plan, shots: list[Shot], raw: Path) -> dict[str, Any]:
     """Write what is no image; counts and digests of the source. Its digest covers images, label files and reports."""
-    images = {f"{plan.folder}/{f.path}": s.sha256 for f, s in zip(plan.films, shots, strict=True) if f.exists}
+    images = {f"{plan.folder}/{f.path}": s.sha256 for f, s in zip(plan.films, shots, strict=True)}
     labels, reports = _write_texts(raw, plan.label_files(shots)), _write_texts(raw, plan.reports)
     lines = [f"{path} {digest}\n" for path, digest in sorted({**images, **labels, **reports}.items())]
     return {

@@ -26,7 +26,7 @@ def images_table(plans: list[Plan], shots: dict[str, list[Shot]]) -> pd.DataFram
                     "style": film.style,
                     "height": shot.height,
                     "width": shot.width,
-                    "exists": film.exists,
+                    "exists": True,
                     "objects": len(shot.objects),
                     **labels_of(film.study.findings),
                 }

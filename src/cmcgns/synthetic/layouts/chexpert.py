@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 
 from cmcgns.randomness import numpy_rng
 from cmcgns.synthetic.films import Film, Shot
-from cmcgns.synthetic.layouts.plan import Plan, csv_text, drop_files, drop_rows
+from cmcgns.synthetic.layouts.plan import Plan, csv_text
 from cmcgns.synthetic.reporter import Statement, labeler, report_study
 from cmcgns.synthetic.terms import LABELS
 from cmcgns.synthetic.world import Study, labels_of, make_population
@@ -19,9 +17,7 @@ FIRST_VALID_PATIENT = 64541
 LATERALS = 0.15  # of the frontal films
 
 
-def plan_chexpert(
-    n_train: int, n_valid: int, *, seed: int, size: int, omission: float, missing: int = 0
-) -> Plan:
+def plan_chexpert(n_train: int, n_valid: int, *, seed: int, size: int, omission: float) -> Plan:
     """Plan `n_train` and `n_valid` frontal films, and laterals on top, as in the published counts.
 
     Train labels are a labeler's reading of reports that are not published; valid labels are the truth.
@@ -53,12 +49,9 @@ def plan_chexpert(
     if ap := [row for row in rows if row["AP/PA"] == "AP"]:
         ap[-1]["AP/PA"] = "LL"
     n_rows = sum(film.path.startswith(f"{FOLDER}/train") for film in films)
-    gone, unlisted = drop_files(n_rows, missing), drop_rows(n_rows, missing)
-    films = [replace(film, exists=number not in gone) for number, film in enumerate(films)]
 
     def label_files(shots: list[Shot]) -> dict[str, str]:
-        listed = [row for number, row in enumerate(rows[:n_rows]) if number not in unlisted]
-        parts = {"train": listed, "valid": rows[n_rows:]}
+        parts = {"train": rows[:n_rows], "valid": rows[n_rows:]}
         return {
             f"chexpert/{FOLDER}/{part}.csv": csv_text(pd.DataFrame(chosen)) for part, chosen in parts.items()
         }

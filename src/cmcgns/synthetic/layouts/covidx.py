@@ -9,7 +9,7 @@ import numpy as np
 from cmcgns.randomness import numpy_rng
 from cmcgns.synthetic.disease import Finding, make_finding
 from cmcgns.synthetic.films import Film, Shot
-from cmcgns.synthetic.layouts.plan import Plan, drop_files, drop_rows
+from cmcgns.synthetic.layouts.plan import Plan
 from cmcgns.synthetic.world import Patient, Study, labels_of, make_patient
 
 # class -> (share, {source: share}); the class tells the source and the other way round, but not quite
@@ -38,7 +38,7 @@ EXTENSIONS = {
 }
 
 
-def plan_covidx(n_train: int, n_test: int, rsna: list[Film], *, seed: int, missing: int = 0) -> Plan:
+def plan_covidx(n_train: int, n_test: int, rsna: list[Film], *, seed: int) -> Plan:
     """Plan both lists; `rsna` are the labelled RSNA films, some of which are taken over under their exam id."""
     rng = numpy_rng(seed, "covidx")
     normal, pneumonia = _rsna_pools(rsna, rng)
@@ -55,15 +55,9 @@ def plan_covidx(n_train: int, n_test: int, rsna: list[Film], *, seed: int, missi
                 film, person = _own(name, source, part, len(films), people, seed)
             films.append(film)
             lines[part].append(f"{person or film.image_id.rsplit('.', 1)[0]} {film.image_id} {name} {source}")
-    in_train = [i for i, film in enumerate(films) if film.path.startswith("train/")]
-    gone = {in_train[i] for i in drop_files(len(in_train), missing)}
-    films = [replace(film, exists=number not in gone) for number, film in enumerate(films)]
 
     def label_files(shots: list[Shot]) -> dict[str, str]:
-        unlisted = drop_rows(len(lines["train"]), missing)
-        listed = [row for number, row in enumerate(lines["train"]) if number not in unlisted]
-        parts = lines | {"train": listed}
-        return {f"covidx/{part}_COVIDx9A.txt": "\n".join(rows) + "\n" for part, rows in parts.items()}
+        return {f"covidx/{part}_COVIDx9A.txt": "\n".join(rows) + "\n" for part, rows in lines.items()}
 
     return Plan("covidx", "covidx", films, label_files)
 

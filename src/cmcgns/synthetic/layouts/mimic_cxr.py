@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from cmcgns.randomness import numpy_rng
 from cmcgns.synthetic.films import Film, Shot
-from cmcgns.synthetic.layouts.plan import Plan, csv_text, drop_files, drop_rows
+from cmcgns.synthetic.layouts.plan import Plan, csv_text
 from cmcgns.synthetic.report_text import (
     CUSTOM_EMPTY,
     CUSTOM_RANGE,
@@ -46,7 +46,7 @@ class Visit:
         return f"files/p{self.subject[:2]}/p{self.subject}/s{self.number}"
 
 
-def plan_mimic(n_studies: int, *, seed: int, size: int, omission: float, missing: int = 0) -> Plan:
+def plan_mimic(n_studies: int, *, seed: int, size: int, omission: float) -> Plan:
     """Plan `n_studies` studies: one to three frontal films each, laterals for many, one report."""
     visits, sentences = _visits(make_population("mimic", n_studies, seed=seed), seed, omission)
     films, rows = [], []
@@ -54,16 +54,13 @@ def plan_mimic(n_studies: int, *, seed: int, size: int, omission: float, missing
         for film, row in _films_of(visit, seed, size):
             films.append(film)
             rows.append(row)
-    gone, unlisted = drop_files(len(films), missing), drop_rows(len(films), missing)
-    films = [replace(film, exists=number not in gone) for number, film in enumerate(films)]
 
     def label_files(shots: list[Shot]) -> dict[str, str]:
-        kept = [number for number in range(len(rows)) if number not in unlisted]
-        table = pd.DataFrame([{**rows[n], "Rows": shots[n].height, "Columns": shots[n].width} for n in kept])
+        measured = zip(rows, shots, strict=True)
+        table = pd.DataFrame([{**row, "Rows": s.height, "Columns": s.width} for row, s in measured])
         return _label_files(table, visits)
 
-    # the last `missing` studies have no report
-    reports = {f"{REPORTS}/{visit.folder}.txt": visit.text for visit in visits[: len(visits) - missing]}
+    reports = {f"{REPORTS}/{visit.folder}.txt": visit.text for visit in visits}
     return Plan("mimic_cxr", "mimic", films, label_files, sentences, reports)
 
 

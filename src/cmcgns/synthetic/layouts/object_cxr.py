@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from cmcgns.randomness import numpy_rng
 from cmcgns.synthetic.films import Film, Shot
 from cmcgns.synthetic.hardware import make_objects
-from cmcgns.synthetic.layouts.plan import Plan, drop_files, drop_rows
+from cmcgns.synthetic.layouts.plan import Plan
 from cmcgns.synthetic.world import make_population
 
 COUNTS = (0.5, 0.22, 0.13, 0.08, 0.05, 0.02)  # chance of 0, 1, ... 5 objects
 
 
-def plan_object_cxr(n_train: int, n_dev: int, *, seed: int, size: int, missing: int = 0) -> Plan:
+def plan_object_cxr(n_train: int, n_dev: int, *, seed: int, size: int) -> Plan:
     """Plan train films 00001... and dev films after them; half have no object."""
     rates = {label: 0.04 for label in ("Support Devices", "Edema", "Cardiomegaly", "Atelectasis")}
     studies = make_population(
@@ -38,14 +36,11 @@ def plan_object_cxr(n_train: int, n_dev: int, *, seed: int, size: int, missing: 
                 objects=make_objects(rng, n),
             )
         )
-    gone, unlisted = drop_files(n_train, missing), drop_rows(n_train, missing)
-    films = [replace(film, exists=number not in gone) for number, film in enumerate(films)]
 
     def label_files(shots: list[Shot]) -> dict[str, str]:
         lines = {"train": ["image_name,annotation"], "dev": ["image_name,annotation"]}
-        for number, (film, shot) in enumerate(zip(films, shots, strict=True)):
-            if number not in unlisted:
-                lines[film.path.split("/")[0]].append(f"{film.image_id},{annotation(shot)}")
+        for film, shot in zip(films, shots, strict=True):
+            lines[film.path.split("/")[0]].append(f"{film.image_id},{annotation(shot)}")
         return {f"object-CXR/{part}.csv": "\n".join(rows) + "\n" for part, rows in lines.items()}
 
     return Plan("object_cxr", "object-CXR", films, label_files)

@@ -29,16 +29,6 @@ class Plan:
     reports: dict[str, str] = field(default_factory=dict)
 
 
-def drop_rows(count: int, missing: int) -> set[int]:
-    """Positions of films that get a file but no row: spread over the list, never the first film."""
-    return {int(i) for i in np.linspace(count // 3, count - 2, missing)} if missing else set()
-
-
-def drop_files(count: int, missing: int) -> set[int]:
-    """Positions of films that get a row but no file, none of them in `drop_rows`."""
-    return {i + 1 for i in drop_rows(count, missing)}
-
-
 def make_uuid(rng: np.random.Generator) -> str:
     """A random UUID from our own generator."""
     return str(uuid.UUID(bytes=rng.bytes(16), version=4))

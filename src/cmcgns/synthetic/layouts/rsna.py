@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from cmcgns.randomness import numpy_rng
 from cmcgns.synthetic.films import DICOM_SIZE, Film, Shot
-from cmcgns.synthetic.layouts.plan import Plan, csv_text, drop_files, drop_rows, make_uuid
+from cmcgns.synthetic.layouts.plan import Plan, csv_text, make_uuid
 from cmcgns.synthetic.world import Study, labels_of
 
 MAPPING = "pneumonia-challenge-dataset-mappings_2018.json"
 DRAWN = 256  # pixels; enlarged to 1024
 
 
-def plan_rsna(population: Sequence[Study], n_train: int, *, seed: int, missing: int = 0) -> Plan:
+def plan_rsna(population: Sequence[Study], n_train: int, *, seed: int) -> Plan:
     """Plan `n_train` labelled exams and a few unlabelled ones from the NIH population.
 
     Boxes are the drawn consolidations; 'Normal' is a study without any finding.
@@ -28,17 +27,15 @@ def plan_rsna(population: Sequence[Study], n_train: int, *, seed: int, missing: 
     chosen = sorted(rng.permutation(len(population))[: n_train + n_test])
     studies = [population[i] for i in chosen]
     films = [_film(study, "train" if i < n_train else "test", rng) for i, study in enumerate(studies)]
-    gone, unlisted = drop_files(n_train, missing), drop_rows(n_train, missing)
-    films = [replace(film, exists=number not in gone) for number, film in enumerate(films)]
 
     def label_files(shots: list[Shot]) -> dict[str, str]:
         labels, classes = ["patientId,x,y,width,height,Target"], ["patientId,class"]
-        for number in (n for n in range(n_train) if n not in unlisted):
-            boxes = boxes_of(films[number].study, shots[number])
+        for film, shot in zip(films[:n_train], shots, strict=False):
+            boxes = boxes_of(film.study, shot)
             rows = [f"{x:.1f},{y:.1f},{w:.1f},{h:.1f},1" for x, y, w, h in boxes] or [",,,,0"]
-            name = class_of(films[number].study, bool(boxes))
-            labels += [f"{films[number].image_id},{row}" for row in rows]
-            classes += [f"{films[number].image_id},{name}" for _ in rows]
+            name = class_of(film.study, bool(boxes))
+            labels += [f"{film.image_id},{row}" for row in rows]
+            classes += [f"{film.image_id},{name}" for _ in rows]
         submission = pd.DataFrame(
             {"patientId": [f.image_id for f in films[n_train:]], "PredictionString": "0.5 0 0 100 100"}
         )

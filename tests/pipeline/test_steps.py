@@ -1,0 +1,193 @@
+"""Every step of profile `ci`, alone in a folder with what its rule hands over: it needs all of it, reads all of it, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import pytest
+
+from cmcgns.files import canonical
+from cmcgns.pipeline.engine import look
+from cmcgns.pipeline.graph import Job, graph_of
+from cmcgns.pipeline.history import files_of
+
+ROOT = Path(__file__).parents[2]
+MEASURED = "compute.json"  # seconds and memory, the only output that is another one each time
+UNREAD = {"world"}  # a synthetic world's manifest stands for its raw files
+# What may change without a byte of the outputs, with the reason.
+WITHOUT_EFFECT = {
+    "threads",  # of such small tensors all give the same digits
+    "batch_size",  # of what only encodes
+    "omission", "siim_dialect", "missing",  # not asked for here
+    "resize",  # one way only fits 64 pixels
+    "precision",
+    "polygon_box",  # one legal value
+    "measured",  # nothing is critical here
+    "schemes",
+}  # fmt: skip
+
+
+class Study(NamedTuple):
+    """A finished profile `ci`: where, and its jobs."""
+
+    root: Path
+    jobs: list[Job]
+
+
+@pytest.fixture(scope="module")
+def ci(stand_in: ModuleType, tmp_path_factory) -> Study:
+    """That of the repository if it is finished and of this code; else it is run in a copy, for some minutes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        if not look("ci")[0]:
+            return Study(ROOT, graph_of("ci").jobs)
+        root = tmp_path_factory.mktemp("ci") / "project"
+        stand_in.copy_project(root)
+        patch.chdir(root)
+        environment = os.environ | {"PYTHONPATH": str(root / "src")}
+        command = (sys.executable, "-m", "cmcgns", "reproduce", "--profile", "ci")
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return Study(root, graph_of("ci").jobs)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[str]:
+    """A fork server, so that a step costs what it does and not the import of torch."""
+    address = str(tmp_path_factory.mktemp("server") / "s")
+    command = [sys.executable, "-m", "cmcgns.pipeline.fork_server", address]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        while not os.path.exists(address):
+            assert process.poll() is None
+        yield address
+        process.stdin.close()
+
+
+def kinds(jobs: list[Job]) -> list[Job]:
+    """A job of each rule and set of files; of data steps one of each source."""
+    found = {}
+    for job in jobs:
+        settings = job.content["settings"]
+        source = settings.get("source") or settings.get("name") if "/data/" in f"/{job.target}" else ""
+        found.setdefault((job.rule, *sorted(job.content["inputs"]), source), job)
+    return list(found.values())
+
+
+Alone = Callable[..., tuple[int, str, dict[str, str]]]
+
+
+@pytest.fixture
+def alone(ci: Study, server: str, tmp_path: Path) -> Alone:
+    """Runs a job in an empty folder with its files, of which `change` may spoil some; status, last words and hashes of outputs."""
+    number = 0
+
+    def run(job: Job, change: Callable[[Path, dict[str, Any]], None] | None = None):
+        nonlocal number
+        number += 1
+        folder, content = tmp_path / str(number), json.loads(job.document)
+        folder.mkdir()
+        for file in job.inputs:
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ci.root / file, folder / file)
+        for name in content["folders"].values():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            if job.content["step"].endswith("synthesize_world"):
+                continue  # writes it
+            (folder / name).symlink_to(ci.root / name)
+        if change:
+            change(folder, content)
+        done = subprocess.run(
+            (sys.executable, "-m", "cmcgns", "step", canonical(content)), cwd=folder, capture_output=True, text=True,
+            env=os.environ | {"CMCGNS_SERVER": server, "PYTHONPATH": str(ROOT / "src")}, check=False,
+        )  # fmt: skip
+        made = {file: digest(folder / file) for file in job.outputs if (folder / file).is_file()}
+        shutil.rmtree(folder)
+        return done.returncode, (done.stderr.strip().splitlines() or [""])[-1], made
+
+    return run
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def outcome(found: tuple[int, str, dict[str, str]]) -> tuple[int, dict[str, str]]:
+    return found[0], {file: value for file, value in found[2].items() if not file.endswith(MEASURED)}
+
+
+def test_with_nothing_but_its_files_a_step_writes_the_same_bytes(ci, alone):
+    for job in kinds(ci.jobs):
+        status, said, made = alone(job)
+        assert status == 0, (job.target, said)
+        assert set(made) == set(job.outputs)
+        for file, value in made.items():
+            assert file.endswith(MEASURED) or value == digest(ci.root / file), file
+
+
+def test_without_one_of_its_files_a_step_fails_and_names_it(ci, alone):
+    for job in kinds(ci.jobs):
+        for kind in ("inputs", "requires"):
+            for files in job.content[kind].values():
+                victim = files_of({"": files})[-1]
+                status, said, made = alone(job, lambda folder, _, victim=victim: (folder / victim).unlink())
+                assert status == 1 and not made, (job.target, victim)
+                assert said.startswith(f"cmcgns: {victim}: "), said
+
+
+def test_it_reads_each_of_its_files(ci, alone):
+    """Rubbish in the place of a file must not go unnoticed."""
+    for job in kinds(ci.jobs):
+        expected = (0, {f: digest(ci.root / f) for f in job.outputs if not f.endswith(MEASURED)})
+        for name, files in job.content["inputs"].items():
+            if name in UNREAD:
+                continue
+            victim = files_of({"": files})[-1]
+            spoilt = lambda folder, _, victim=victim: (folder / victim).write_text("rubbish")  # noqa: E731
+            assert outcome(alone(job, spoilt)) != expected, (job.target, victim)
+
+
+def test_each_of_its_settings_reaches_it(ci, alone):
+    """Another value of a setting changes an output, or is refused."""
+    done = set()
+    for job in kinds(ci.jobs):
+        content = json.loads(job.document)
+        if content["step"].endswith(("synthesize_world", "audit_profile", "attention_figure", "write_page")):
+            continue  # too slow, and tested by themselves
+        expected = (0, {f: digest(ci.root / f) for f in job.outputs if not f.endswith(MEASURED)})
+        for key, value in content["settings"].items():
+            if key in WITHOUT_EFFECT or (content["step"], key) in done:
+                continue
+            done.add((content["step"], key))
+            other = lambda _, content, key=key, value=value: content["settings"].update({key: another(value)})  # noqa: E731
+            assert outcome(alone(job, other)) != expected, (job.target, key, value)
+    assert len(done) > 60
+
+
+def another(value: Any) -> Any:
+    """Another value of the same kind."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, str):
+        return f"{value}x"
+    if isinstance(value, list):
+        return value[:-1] if value else ["x"]
+    if isinstance(value, dict):
+        return {key: another(inner) for key, inner in value.items()} or {"x": 1}
+    return 1
+
+
+def test_a_document_that_names_another_code_is_refused(ci, alone):
+    job = next(job for job in ci.jobs if job.rule == "summary")
+    status, said, made = alone(job, lambda _, content: content.update(code="0" * 16))
+    assert status == 1 and not made and "is not the code that the job was planned with" in said
