@@ -205,7 +205,7 @@ def test_the_fingerprint_ignores_comments_and_docstrings_but_not_code(tmp_path, 
     monkeypatch.setattr(fp, "ROOT", package)
 
     def now() -> str:
-        for cached in (fp.fingerprint, fp._imports, fp._read, fp._known):
+        for cached in (fp.fingerprint, fp._imports, fp._read, fp._known, fp._modules):
             cached.cache_clear()
         return fp.code_of("cmcgns.splits.subsets.take")
 
@@ -220,5 +220,5 @@ def test_the_fingerprint_ignores_comments_and_docstrings_but_not_code(tmp_path, 
         assert now() != first
     finally:
         monkeypatch.undo()
-        for cached in (fp.fingerprint, fp._imports, fp._read, fp._known):
+        for cached in (fp.fingerprint, fp._imports, fp._read, fp._known, fp._modules):
             cached.cache_clear()

@@ -22,7 +22,10 @@ from cmcgns.pipeline.history import files_of
 
 ROOT = Path(__file__).parents[2]
 MEASURED = "compute.json"  # seconds and memory, the only output that is another one each time
-UNREAD = {"world"}  # a synthetic world's manifest stands for its raw files
+UNREAD = {
+    "world",  # a synthetic world's manifest stands for its raw files
+    "tsne_figure features",  # the profile has too few images of each class to draw them
+}
 # What may change without a byte of the outputs, with the reason.
 WITHOUT_EFFECT = {
     "threads",  # of such small tensors all give the same digits
@@ -145,19 +148,23 @@ def test_without_one_of_its_files_a_step_fails_and_names_it(ci, alone):
 
 def test_it_reads_each_of_its_files(ci, alone):
     """Rubbish in the place of a file must not go unnoticed."""
+    unnoticed = set()
     for job in kinds(ci.jobs):
         expected = (0, {f: digest(ci.root / f) for f in job.outputs if not f.endswith(MEASURED)})
         for name, files in job.content["inputs"].items():
-            if name in UNREAD:
+            known = f"{job.step.rpartition('.')[2]} {name}"
+            if name in UNREAD or known in UNREAD:
                 continue
             victim = files_of({"": files})[-1]
             spoilt = lambda folder, _, victim=victim: (folder / victim).write_text("rubbish")  # noqa: E731
-            assert outcome(alone(job, spoilt)) != expected, (job.target, victim)
+            if outcome(alone(job, spoilt)) == expected:
+                unnoticed.add(known)
+    assert not unnoticed
 
 
 def test_each_of_its_settings_reaches_it(ci, alone):
     """Another value of a setting changes an output, or is refused."""
-    done = set()
+    done, unnoticed = set(), set()
     for job in kinds(ci.jobs):
         content = json.loads(job.document)
         if content["step"].endswith(("synthesize_world", "audit_profile", "attention_figure", "write_page")):
@@ -168,7 +175,9 @@ def test_each_of_its_settings_reaches_it(ci, alone):
                 continue
             done.add((content["step"], key))
             other = lambda _, content, key=key, value=value: content["settings"].update({key: another(value)})  # noqa: E731
-            assert outcome(alone(job, other)) != expected, (job.target, key, value)
+            if outcome(alone(job, other)) == expected:
+                unnoticed.add(f"{content['step'].rpartition('.')[2]} {key}")
+    assert not unnoticed
     assert len(done) > 60
 
 

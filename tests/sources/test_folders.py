@@ -75,8 +75,8 @@ def test_walk_lists_images_only_and_relative_to_the_root(tmp_path, put):
         put(name)
     (tmp_path / "files/gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
     assert sorted(walk(tmp_path)) == ["files/b.DCM", "files/p1/a.jpg", "other/c.png"]
-    assert sorted(walk(tmp_path, "files")) == ["files/b.DCM", "files/p1/a.jpg"]
-    assert list(walk(tmp_path, "absent")) == []
+    assert sorted(walk(tmp_path, ("files",))) == ["files/b.DCM", "files/p1/a.jpg"]
+    assert list(walk(tmp_path, ("absent",))) == []
 
 
 def test_a_folder_that_cannot_be_listed_is_an_input_error(tmp_path):

@@ -7,14 +7,14 @@ from cmcgns.errors import InputError
 from cmcgns.sources.groups import read_groups, resolve
 
 
-def test_a_table_a_csv_and_the_nih_map_agree(put):
+def test_a_csv_and_the_nih_map_agree(put):
     expected = {"exam-a": "00001234", "exam-b": "00001234", "exam-c": "00000007"}
     table = pd.DataFrame({"image": list(expected), "group": list(expected.values())})
     entries = [
         {"subset_img_id": image, "img_id": f"{group}_{i:03d}.png", "StudyInstanceUID": "1.2"}
         for i, (image, group) in enumerate(expected.items())
     ]
-    for groups in (table, put("groups.csv", table.to_csv(index=False)), put("map.json", json.dumps(entries))):
+    for groups in (put("groups.csv", table.to_csv(index=False)), put("map.json", json.dumps(entries))):
         assert read_groups(groups).to_dict() == expected
 
 
@@ -28,7 +28,7 @@ def test_an_image_with_two_groups_or_a_blank_is_refused(put):
 
 def test_what_is_no_map_is_refused(put):
     with pytest.raises(InputError, match="the columns image, group"):
-        read_groups(pd.DataFrame({"image": ["a"]}))
+        read_groups(put("groups.csv", "image\na\n"))
     for content in ('{"a": 1}', "[1]", '[{"img_id": "00000001_000.png"}]'):
         with pytest.raises(InputError, match="not the RSNA-to-NIH map"):
             read_groups(put("map.json", content))

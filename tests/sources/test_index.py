@@ -85,7 +85,7 @@ def test_an_absent_source_says_where_to_get_it(tmp_path):
 
 def test_options_reach_the_reader_and_a_map_is_recorded(downloads, tmp_path, put):
     groups = put("groups.csv", "image,group\nexam-a,N1\nexam-b,N1\n")
-    counts, index, _ = build("rsna", downloads, tmp_path / "out", groups=str(groups))
+    counts, index, _ = build("rsna", downloads, tmp_path / "out", groups=groups)
     assert counts["groups"] == 1 and index["group_id"].tolist() == ["N1", "N1"]
     assert read_meta(tmp_path / "out/index.parquet")["label_files"]["groups.csv"] == sha256_file(groups)
     with pytest.raises(InputError, match="label files are missing.*9B"):

@@ -50,38 +50,35 @@ def test_a_path_in_the_name_is_cut_to_the_file(put):
     assert index["path"].tolist() == ["train/00001.jpg", "dev/08001.jpg"]
 
 
-def test_boxes_are_clipped_to_the_images_whose_size_is_known(put):
+def test_boxes_begin_in_the_image(put):
     root = write(put, "a.jpg,0 -5 10 90 90\nb.jpg,2 -5 10 90 -8 50 200\n", "")
-    sizes = pd.DataFrame({"image_id": ["b.jpg"], "height": [100], "width": [80]})
     assert object_cxr.read(root)["boxes"].tolist() == [[[0, 10, 90, 90]], [[0, 0, 90, 200]]]
-    assert object_cxr.read(root, sizes=sizes)["boxes"].tolist() == [[[0, 10, 90, 90]], [[0, 0, 80, 100]]]
 
 
 @pytest.mark.parametrize(
-    ("shape", "size", "box"),
+    ("shape", "box"),
     [
-        ("0 30 40 10 20", None, [10, 20, 30, 40]),
-        ("0 10 20 10 40", None, [10, 20, 11, 40]),
-        ("0 10 20 10 20", (100, 100), [10, 20, 11, 21]),
-        ("1 100 50 100 100", (100, 100), [99, 50, 100, 100]),
-        ("2 0 0 9.5 3 4 8", None, [0, 0, 9.5, 8]),
+        ("0 30 40 10 20", [10, 20, 30, 40]),
+        ("0 10 20 10 40", [10, 20, 11, 40]),
+        ("0 10 20 10 20", [10, 20, 11, 21]),
+        ("1 100 50 100 100", [100, 50, 101, 100]),
+        ("2 0 0 9.5 3 4 8", [0, 0, 9.5, 8]),
     ],
 )
-def test_tight_boxes(shape, size, box):
-    assert shape_box(shape, size) == box
+def test_tight_boxes(shape, box):
+    assert shape_box(shape) == box
 
 
 @pytest.mark.parametrize(
-    ("shape", "size"),
+    "shape",
     [
-        ("3 1 2 3 4", None), ("0 1 2 3", None), ("0 1 2 3 4 5 6", None), ("2 1 2 3 4", None),
-        ("2 1 2 3 4 5 6 7", None), ("0 a b c d", None), ("0 1 2 nan 4", None), ("0", None),
-        ("0 -9 -9 -1 5", None), ("0 200 1 300 5", (100, 100)),
+        "3 1 2 3 4", "0 1 2 3", "0 1 2 3 4 5 6", "2 1 2 3 4", "2 1 2 3 4 5 6 7", "0 a b c d", "0 1 2 nan 4", "0",
+        "0 -9 -9 -1 5",
     ],
 )  # fmt: skip
-def test_malformed_shapes_are_refused(shape, size):
+def test_malformed_shapes_are_refused(shape):
     with pytest.raises(ValueError):
-        shape_box(shape, size)
+        shape_box(shape)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_one_row_an_image_with_all_its_boxes(put):
 
 def test_groups_are_patients_where_a_map_is_given_or_lies_beside_the_labels(put):
     root = write(put)
-    by_hand = pd.DataFrame({"image": ["neg", "two", "not", "one"], "group": ["a", "a", "b", "b"]})
+    by_hand = put("groups.csv", "image,group\nneg,a\ntwo,a\nnot,b\none,b\n")
     assert rsna.read(root, groups=by_hand)["group_id"].tolist() == ["a", "a", "b", "b"]
     entries = [
         {"subset_img_id": image, "img_id": f"{patient:08d}_000.png"}

@@ -7,9 +7,8 @@ import pytest
 
 from cmcgns.synthetic.camera import Camera, bounds, bump, ramp, step
 from cmcgns.synthetic.disease import DEVICES, Finding, make_finding
-from cmcgns.synthetic.draw import Drawing, draw
+from cmcgns.synthetic.draw import Drawing, draw, draw_lateral
 from cmcgns.synthetic.hardware import ForeignObject, make_objects, to_pixels
-from cmcgns.synthetic.lateral import draw_lateral
 from cmcgns.synthetic.style import STYLES, Style
 from cmcgns.synthetic.world import Body, Patient, Study
 

@@ -18,9 +18,9 @@ TRAINING = {
 
 
 def parameters() -> list[nn.Parameter]:
-    """A matrix, a bias and a temperature, all with a gradient of 1, and one that is not trained."""
+    """A matrix, a bias and a temperature, all with a gradient of 1, and one that is not trained; in float64."""
     values = [torch.full((2, 2), 3.0), torch.full((2,), 4.0), torch.tensor(5.0), torch.ones(2, 2)]
-    found = [nn.Parameter(value) for value in values]
+    found = [nn.Parameter(value.double()) for value in values]
     found[3].requires_grad_(False)
     for p in found[:3]:
         p.grad = torch.ones_like(p)

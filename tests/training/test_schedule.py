@@ -2,7 +2,7 @@
 
 import pytest
 
-from cmcgns.training.schedule import learning_rate
+from cmcgns.training.optimizers import learning_rate
 
 RATE = {"total": 100, "warmup": 10, "lr": 1e-5, "start_lr": 1e-7}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -62,18 +62,33 @@ def class_balance(
         for part in ("valid", "test"):
             if part not in rates or (part == "test" and source in PUBLISHED_TEST):
                 continue
-            sizes = [effective_size(of[p]["group_id"]) for p in ("train", part)]
-            for name in rates[part].index:
-                a, b = rates["train"][name], rates[part][name]
-                z = two_proportions(a, sizes[0], b, sizes[1])
-                if abs(z) > BEYOND_CHANCE:
-                    n = len(of[part])
-                    findings.append(
-                        Finding("A5-class-balance", source, scheme, "warning", "train", part,
-                                round(abs(b - a) * n), n, (), "stratify the draw", task=str(task),
-                                detail=f"{name}: {a:.1%} of train, {b:.1%} of {part}, z = {z:.1f}")
-                    )  # fmt: skip
+            groups = {p: of[p]["group_id"] for p in ("train", part)}
+            findings += imbalances(rates, groups, source=source, scheme=scheme, task=str(task))
     return findings, facts
+
+
+def imbalances(
+    rates: Mapping[str, Mapping[str, float]], groups: Mapping[str, pd.Series], **about: str
+) -> list[Finding]:
+    """A5: classes whose share in one split differs from that in another by more than chance.
+
+    Args:
+        rates: split -> class -> share.
+        groups: the two splits, each with the group of each of its images.
+    """
+    first, part = groups
+    sizes, n = [effective_size(members) for members in groups.values()], len(groups[part])
+    findings = []
+    for name, b in rates[part].items():
+        a = rates[first][name]
+        z = two_proportions(a, sizes[0], b, sizes[1])
+        if abs(z) > BEYOND_CHANCE:
+            detail = f"{name}: {a:.1%} of {first}, {b:.1%} of {part}, z = {z:.1f}"
+            findings.append(
+                Finding("A5-class-balance", severity="warning", split_a=first, split_b=part, count=round(abs(b - a) * n),
+                        total=n, ids=(), remedy="stratify the draw", detail=detail, **about)
+            )  # fmt: skip
+    return findings
 
 
 def two_proportions(a: float, n_a: float, b: float, n_b: float) -> float:

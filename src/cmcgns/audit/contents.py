@@ -80,15 +80,13 @@ def read_lists(name: str, root: Path) -> Lists:
 
 def vocabulary(source: str, lists: Lists, key: str) -> list[Finding]:
     """A6: label rows with a word that the published files do not have, and how many there are."""
-    findings = []
-    for file, wrong, ids in lists:
-        if wrong.any():
-            findings.append(
-                Finding("A6-label-vocabulary", source, "", "critical", "", "", int(wrong.sum()), len(wrong),
-                        hash_examples(ids[wrong], key), "restore the published labels", unit="rows",
-                        detail=f"unknown labels in {file.name}")
-            )  # fmt: skip
-    return findings
+    return [
+        Finding("A6-label-vocabulary", source, "", "critical", "", "", int(wrong.sum()), len(wrong),
+                hash_examples(ids[wrong], key), "restore the published labels", unit="rows",
+                detail=f"unknown labels in {file.name}")
+        for file, wrong, ids in lists
+        if wrong.any()
+    ]  # fmt: skip
 
 
 def listed_twice(source: str, lists: Lists, key: str) -> list[Finding]:

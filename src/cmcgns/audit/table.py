@@ -95,24 +95,14 @@ def _balance(frame: pd.DataFrame, labels: pd.Series, parts: list[str]) -> tuple[
         return [], [Fact("A5-class-balance", "table", "", f"not checked: {len(classes):,} different labels")]
     of = {part: labels[frame["split"] == part] for part in parts}
     rates = {part: {name: float((values == name).mean()) for name in classes} for part, values in of.items()}
-    first, sizes = (
-        parts[0],
-        {p: balance.effective_size(frame.loc[frame["split"] == p, "group_id"]) for p in parts},
-    )
+    groups = {part: frame.loc[frame["split"] == part, "group_id"] for part in parts}
+    first, *others = parts
     findings = []
-    for part in parts[1:]:
-        for name in classes:
-            a, b = rates[first][name], rates[part][name]
-            z = balance.two_proportions(a, sizes[first], b, sizes[part])
-            if abs(z) > balance.BEYOND_CHANCE:
-                n = len(of[part])
-                findings.append(
-                    Finding("A5-class-balance", "table", "", "warning", first, part, round(abs(b - a) * n), n, (),
-                            "stratify the draw",
-                            detail=f"{name}: {a:.1%} of {first}, {b:.1%} of {part}, z = {z:.1f}")
-                )  # fmt: skip
+    for part in others:
+        two = {first: groups[first], part: groups[part]}
+        findings += balance.imbalances(rates, two, source="table", scheme="")
     major = max(rates[first], key=lambda name: rates[first][name])
-    values = {part: round(100 * rates[part][major], 2) for part in parts[1:]}
+    values = {part: round(100 * rates[part][major], 2) for part in others}
     return findings, [
         Fact("A5-class-balance", "table", "", "shares of the classes", values=rates),
         Fact(

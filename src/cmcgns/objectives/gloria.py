@@ -14,7 +14,7 @@ from cmcgns.losses.gloria import local_loss, word_attention
 from cmcgns.losses.info_nce import info_nce
 from cmcgns.losses.precision import cosines, unit
 from cmcgns.models.image import feature_dim, feature_maps, local_regions, upsampled
-from cmcgns.models.pooling import masked_mean, members, word_sum
+from cmcgns.models.pooling import masked_mean, members, word_sum, words_of_sentences
 from cmcgns.models.seeding import seeded
 from cmcgns.objectives.base import Batch, Objective, Terms
 
@@ -127,10 +127,9 @@ class GLoRIA(Objective):
         features = self.encode(batch)
         similarity = features.words @ features.regions.mT
         attention = word_attention(similarity, features.mask, self.temp1)  # (B, W, P)
-        sentences, words = members(batch.sentence_index), members(words_with_cls(batch.word_index))
-        shared = (sentences.float() @ words.float().mT > 0).float()  # (B, M, W), the words of each sentence
+        shared = words_of_sentences(batch.sentence_index, words_with_cls(batch.word_index))  # (B, M, W)
         maps = shared @ attention / shared.sum(-1, keepdim=True).clamp(min=1)
-        return maps.unflatten(-1, features.grid), sentences.any(-1)
+        return maps.unflatten(-1, features.grid), members(batch.sentence_index).any(-1)
 
 
 def words_with_cls(word_index: Tensor) -> Tensor:

@@ -47,6 +47,8 @@ LOOKS = (
 )  # fmt: skip
 # With these it is to run what it would not, or not all; their dry runs are its own.
 FORCES = ("forceall", "force", "forcerun", "until", "omit_from", "batch", "touch")
+# Of the fork server: a fork copies its table of pages, which is half as long work in large ones. Other systems do not know these names.
+LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "PYTHONMALLOC": "malloc"}
 ENGINE_ITSELF = "itself"  # the first word where this module is to be Snakemake
 NOTHING = "Nothing to be done (all requested files are present and up to date)."
 
@@ -111,7 +113,9 @@ def start_server(workflow: Any) -> None:
     if address := os.environ.get(VARIABLE):
         # out of the terminal's reach; it ends, and its jobs with it, when the pipe to this process breaks
         command = [sys.executable, "-m", "cmcgns.pipeline.fork_server", address]
-        server = subprocess.Popen(command, start_new_session=True, stdin=subprocess.PIPE)
+        server = subprocess.Popen(
+            command, start_new_session=True, stdin=subprocess.PIPE, env=os.environ | LARGE_PAGES
+        )
         lock.join(token, server.pid)
 
 

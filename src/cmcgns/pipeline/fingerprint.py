@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import sys
 from collections.abc import Iterable
 from functools import cache
@@ -43,14 +44,8 @@ def fingerprint(*parts: str) -> str:
 
 def whole_package() -> str:
     """A fingerprint of every module and data file of the package."""
-    found = sorted(path for path in ROOT.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    modules = [
-        ".".join((PACKAGE, *path.relative_to(ROOT).with_suffix("").parts))
-        for path in found
-        if path.suffix == ".py"
-    ]
-    names = (name.removesuffix(".__init__") for name in modules)
-    return fingerprint(*names, *(f"./{path.relative_to(ROOT)}" for path in found if path.suffix != ".py"))
+    data = (path for path in ROOT.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc"))
+    return fingerprint(*_modules(), *(f"./{path.relative_to(ROOT)}" for path in sorted(data)))
 
 
 def closure(*modules: str) -> set[str]:
@@ -66,17 +61,22 @@ def closure(*modules: str) -> set[str]:
     return seen
 
 
-def _file(name: str) -> Path | None:
-    path = ROOT.joinpath(*name.split(".")[1:])
-    for candidate in (path / "__init__.py", path.with_suffix(".py")):
-        if candidate.is_file():
-            return candidate
-    return None
+@cache
+def _modules() -> dict[str, str]:
+    """name -> file of every module of the package; a job asks for them all, so folders are listed and not each name looked up."""
+    found = {}
+    for folder, _, files in os.walk(ROOT):
+        parts = [PACKAGE, *Path(folder).relative_to(ROOT).parts]
+        for file in files:
+            if file.endswith(".py"):
+                name = parts if file == "__init__.py" else [*parts, file.removesuffix(".py")]
+                found[".".join(name)] = f"{folder}/{file}"
+    return found
 
 
 @cache
 def _imports(name: str) -> list[str]:
-    names = {n for n in _read(name)[1] if _file(n)}
+    names = {n for n in _read(name)[1] if n in _modules()}
     packages = {".".join(n.split(".")[:i]) for n in names for i in range(1, n.count(".") + 1)}
     return sorted(names | packages)
 
@@ -87,14 +87,14 @@ def _read(name: str) -> tuple[str, list[str]]:
 
     Parsing the whole package takes two seconds, so both are remembered for a file of this size and time of change.
     """
-    file = _file(name)
+    file = _modules().get(name)
     if file is None:
         raise InputError(f"the package has no module {name!r}", file=ROOT)
-    state = file.stat()
+    state = os.stat(file)
     # the form of a tree belongs to the version of Python
     key = f"{sys.version_info[0]}.{sys.version_info[1]} {file} {state.st_size} {state.st_mtime_ns}"
     if key not in _known():
-        tree = ast.parse(file.read_bytes())
+        tree = ast.parse(Path(file).read_bytes())
         imported = _imported(tree)
         _known()[key] = [hashlib.sha256(_normal(tree).encode()).hexdigest(), imported]
     return _known()[key]

@@ -3,7 +3,7 @@
 Importing torch with torchvision takes 8-11 s on a small machine, many demo jobs a second of work. The Snakefile starts `serve` when
 jobs begin on this machine (`engine.start_server`), and `cmcgns` finds it through `CMCGNS_SERVER`, the path of a socket in a
 folder that is the user's alone. Without it (by hand, on a cluster's node) a command runs in its own process; the result is the
-same. The child imports this package's code after the fork, so it runs what is on disk. If the client dies, so does its job; if
+same. The child imports a step's code after the fork, so it runs what is on disk; `record.run` holds that against what was planned. If the client dies, so does its job; if
 Snakemake does, all do.
 """
 
@@ -50,9 +50,9 @@ def serve(address: str, parent: int) -> None:
     listener.listen(64)
     for name in LIBRARIES:
         __import__(name)
-    from cmcgns.pipeline.record import packages
+    from cmcgns.pipeline.record import versions  # and what else records a job: no job's own code is among it
 
-    packages()  # 50 ms, once for all jobs
+    versions()  # 50 ms, once for all jobs
     children: dict[int, socket.socket] = {}
     ended = _wake_when_a_child_ends()
     while True:
@@ -148,7 +148,7 @@ def _child(request: Request, descriptors: list[int]) -> None:
         os.environ.clear()
         os.environ.update(request.environment)
         del os.environ[VARIABLE]
-        from cmcgns.cli import run
+        from cmcgns.__main__ import run
 
         code = run(request.arguments)
     except SystemExit as stop:

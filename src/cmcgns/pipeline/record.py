@@ -139,7 +139,7 @@ def _end_with_engine() -> None:
 def surroundings(job: dict[str, Any]) -> dict[str, Any]:
     """Under what a job ran: revision of the folder, versions, kind of device, threads."""
     known = json.loads(os.environ[REVISION]) if REVISION in os.environ else revision()
-    found = known | {"packages": packages(), "python": platform.python_version(), "torch": version("torch")}
+    found = known | versions()
     if not job["gpu"]:
         return found | {"device": f"CPU {platform.machine()}", "threads": job["how"].get("workers", 1)}
     import torch
@@ -150,7 +150,8 @@ def surroundings(job: dict[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def packages() -> str:
-    """16 hex digits over the name and version of every package that is installed, whatever a lock file says."""
+def versions() -> dict[str, str]:
+    """Of Python and torch, and 16 hex digits over name and version of every package that is installed, whatever a lock says."""
     names = sorted({f"{d.metadata['Name']}=={d.version}" for d in distributions()} - {None})
-    return sha256("\n".join(names).encode()).hexdigest()[:16]
+    installed = sha256("\n".join(names).encode()).hexdigest()[:16]
+    return {"packages": installed, "python": platform.python_version(), "torch": version("torch")}

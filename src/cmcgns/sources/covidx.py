@@ -46,9 +46,7 @@ def label_files(root: Path, *, version: Version | None = None) -> list[Path]:
     )
 
 
-def read(
-    root: Path, *, version: Version | None = None, groups: pd.DataFrame | str | Path | None = None
-) -> pd.DataFrame:
+def read(root: Path, *, version: Version | None = None, groups: Path | None = None) -> pd.DataFrame:
     """Index of both lists. The group is the listed patient.
 
     Args:

@@ -16,26 +16,17 @@ NIH_MAP = "pneumonia-challenge-dataset-mappings_2018.json"
 _REMEDY = f"give a CSV with the columns image and group, or {NIH_MAP}"
 
 
-def read_groups(groups: pd.DataFrame | str | Path) -> pd.Series:
+def read_groups(path: Path) -> pd.Series:
     """Group ids (str) indexed by image id.
 
     Args:
-        groups: a table or CSV file with the columns `image, group`, or the public map as JSON, where the group of an
-            RSNA exam is its NIH patient number: the first 8 digits of the NIH file name.
+        path: a CSV file with the columns `image, group`, or the public map as JSON, where the group of an RSNA exam is its
+            NIH patient number: the first 8 digits of the NIH file name.
 
     Raises:
         InputError: a column is missing, or an image has two groups.
     """
-    if isinstance(groups, pd.DataFrame):
-        table, path = groups, Path("groups")
-        if not {"image", "group"} <= set(table.columns):
-            raise InputError("the table of groups lacks a column", expected="the columns image, group")
-    elif Path(groups).suffix == ".json":
-        path = Path(groups)
-        table = _read_nih_map(path)
-    else:
-        path = Path(groups)
-        table = read_strings(path, ("image", "group"))
+    table = _read_nih_map(path) if path.suffix == ".json" else read_strings(path, ("image", "group"))
     table = table[["image", "group"]].astype(str).drop_duplicates()
     refuse(table["image"].duplicated(), path, "an image has two groups", "one group an image", _REMEDY)
     refuse((table == "").any(axis=1), path, "an image or a group is blank", "both filled", _REMEDY)

@@ -68,8 +68,8 @@ def build_index(
     }
     version_option = {"version": options["version"]} if "version" in options else {}
     files = module.label_files(root, **version_option)
-    if isinstance(groups := options.get("groups"), str | Path):
-        files = [*files, Path(groups)]
+    if groups := options.get("groups"):
+        files = [*files, groups]
     meta = {
         "source": name,
         "version": version or "unknown",

@@ -65,7 +65,7 @@ def shape_box(shape: str) -> list[float]:
     low, high = points.min(axis=0), points.max(axis=0)
     if (high < 0).any():
         raise ValueError("shape outside the image")
-    low = np.maximum(low, 0)
+    low = low.clip(0)
     high = np.maximum(high, low + 1)
     return [*low.tolist(), *high.tolist()]
 

@@ -31,7 +31,7 @@ def label_files(root: Path) -> list[Path]:
     return files + ([nih_map] if nih_map else [])
 
 
-def read(root: Path, *, groups: pd.DataFrame | str | Path | None = None) -> pd.DataFrame:
+def read(root: Path, *, groups: Path | None = None) -> pd.DataFrame:
     """Index of the labelled images, in the labels' order; boxes are [x1, y1, x2, y2] in pixels of the 1024 px film.
 
     Args:

@@ -82,24 +82,12 @@ def power(value: np.ndarray) -> np.ndarray:
 
 def step(value: np.ndarray, softness: float) -> np.ndarray:
     """A smooth step: 0 far below zero, 1 far above it, with slope 1/(2*softness) at zero (a cubic, cheaper than tanh)."""
-    v = value * np.float32(1 / (3 * softness))
-    v += np.float32(0.5)
-    np.maximum(v, 0, out=v)
-    np.minimum(v, 1, out=v)
-    curve = v * np.float32(-2)
-    curve += np.float32(3)
-    v *= v
-    curve *= v
-    return curve
+    return _smooth(_straight(value, 3 * softness))
 
 
 def ramp(value: np.ndarray, softness: float) -> np.ndarray:
     """`step` with straight sides: for narrow edges, where the difference is not to be seen; a third of the price."""
-    v = value * np.float32(1 / (2.4 * softness))
-    v += np.float32(0.5)
-    np.maximum(v, 0, out=v)
-    np.minimum(v, 1, out=v)
-    return v
+    return _straight(value, 2.4 * softness)
 
 
 def bump(value: np.ndarray) -> np.ndarray:
@@ -108,6 +96,20 @@ def bump(value: np.ndarray) -> np.ndarray:
     v *= np.float32(-0.5)
     v += 1
     np.maximum(v, 0, out=v)
+    return _smooth(v)
+
+
+def _straight(value: np.ndarray, width: float) -> np.ndarray:
+    """From 0 to 1 over `width`, one half at zero."""
+    v = value * np.float32(1 / width)
+    v += np.float32(0.5)
+    np.maximum(v, 0, out=v)
+    np.minimum(v, 1, out=v)
+    return v
+
+
+def _smooth(v: np.ndarray) -> np.ndarray:
+    """3 v**2 - 2 v**3 of numbers from 0 to 1, which are overwritten."""
     curve = v * np.float32(-2)
     curve += np.float32(3)
     v *= v

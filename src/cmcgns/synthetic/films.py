@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from cmcgns.randomness import numpy_rng
-from cmcgns.synthetic.draw import Box, Drawing, draw
+from cmcgns.synthetic.draw import Box, Drawing, draw, draw_lateral
 from cmcgns.synthetic.files import (
     encode_dicom,
     encode_jpeg,
@@ -21,7 +21,6 @@ from cmcgns.synthetic.files import (
     write_bytes,
 )
 from cmcgns.synthetic.hardware import ForeignObject
-from cmcgns.synthetic.lateral import draw_lateral
 from cmcgns.synthetic.style import STYLES
 from cmcgns.synthetic.world import Study
 

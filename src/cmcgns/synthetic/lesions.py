@@ -1,9 +1,10 @@
-"""How each finding looks: every function changes the layers of a film and returns where it is to be seen."""
+"""How each finding looks: every function changes the layers of a film and yields, part by part, how plainly it is seen."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -52,46 +53,39 @@ def _blob(
     return step(1 - r, softness)
 
 
-def consolidation(chest: Chest, layers: Layers, finding: Finding) -> np.ndarray:
+def consolidation(chest: Chest, layers: Layers, finding: Finding) -> Iterator[np.ndarray]:
     """A fluffy opacity in one zone (consolidation, pneumonia, unspecific opacity, and the patches of COVID)."""
-    seen = np.zeros_like(layers.air)
     strength = (0.40, 0.58, 0.74)[finding.severity - 1] * (0.72 if finding.label == "Lung Opacity" else 1.0)
     for lung in lungs_of(chest, finding):
         shape = _blob(chest, layers, lung, finding, 0.26, 0.42) * lung.field
         layers.fill(strength * shape)
-        seen = np.maximum(seen, shape * (lung.air > 0.15))
-    return seen > 0.45
+        yield shape * (lung.air > 0.15)
 
 
-def lesion(chest: Chest, layers: Layers, finding: Finding) -> np.ndarray:
+def lesion(chest: Chest, layers: Layers, finding: Finding) -> Iterator[np.ndarray]:
     """A round, well outlined nodule or mass."""
-    seen = np.zeros_like(layers.air)
     for lung in lungs_of(chest, finding):
         shape = _blob(chest, layers, lung, finding, 0.0, 0.16) * lung.field
         layers.fill((0.55, 0.70, 0.85)[finding.severity - 1] * shape)
-        seen = np.maximum(seen, shape)
-    return seen > 0.5
+        yield shape
 
 
-def edema(chest: Chest, layers: Layers, finding: Finding) -> np.ndarray:
+def edema(chest: Chest, layers: Layers, finding: Finding) -> Iterator[np.ndarray]:
     """Bilateral haze around the hila, with thickened vessels."""
     x, y = chest.camera.grid
     rng = np.random.default_rng(finding.seed)
     ragged = 1 + 0.35 * chest.camera.pattern(rng, 9.0)
-    seen = np.zeros_like(layers.air)
     for lung in lungs_of(chest, finding):
         near = bump(np.sqrt(np.square((lung.t - 0.24) / 0.34) + np.square((y + 0.02) / 0.46)))
         haze = near * np.clip(ragged, 0.3, 1.7) * lung.field
         layers.fill(np.clip((0.15, 0.27, 0.42)[finding.severity - 1] * haze, 0, 0.9))
         layers.texture += (0.3, 0.6, 1.0)[finding.severity - 1] * near * lung.field
-        seen = np.maximum(seen, near * (lung.air > 0.3))
-    return seen > 0.45
+        yield near * (lung.air > 0.3)
 
 
-def atelectasis(chest: Chest, layers: Layers, finding: Finding) -> np.ndarray:
+def atelectasis(chest: Chest, layers: Layers, finding: Finding) -> Iterator[np.ndarray]:
     """Plate-like bands just above the diaphragm; the larger, the more and the thicker."""
     _, y = chest.camera.grid
-    seen = np.zeros_like(layers.air)
     for lung in lungs_of(chest, finding):
         rng = np.random.default_rng([finding.seed, lung.sign + 1])
         length = (0.16, 0.21, 0.26)[finding.severity - 1]
@@ -104,14 +98,12 @@ def atelectasis(chest: Chest, layers: Layers, finding: Finding) -> np.ndarray:
             thick = (0.020, 0.025, 0.028)[finding.severity - 1]
             band = step(thick - np.abs(across), 0.010) * step(length - np.abs(along), 0.05) * lung.field
             layers.fill((0.60, 0.72, 0.8)[finding.severity - 1] * band)
-            seen = np.maximum(seen, band * (lung.air > 0.3))
-    return seen > 0.5
+            yield band * (lung.air > 0.3)
 
 
-def effusion(chest: Chest, layers: Layers, finding: Finding) -> np.ndarray:
+def effusion(chest: Chest, layers: Layers, finding: Finding) -> Iterator[np.ndarray]:
     """Fluid with a meniscus: blunts the costophrenic angle, then climbs the wall."""
     _, y = chest.camera.grid
-    seen = np.zeros_like(layers.air)
     rng = np.random.default_rng(finding.seed)
     for lung in lungs_of(chest, finding):
         depth = (0.03, 0.12, 0.28)[finding.severity - 1] * rng.uniform(0.85, 1.15)
@@ -119,14 +111,12 @@ def effusion(chest: Chest, layers: Layers, finding: Finding) -> np.ndarray:
         surface = lung.dome - depth + 0.10 - 0.21 * outward * outward * outward
         fluid = step(y - surface, 0.028) * lung.field
         layers.fill(0.93 * fluid)
-        seen = np.maximum(seen, fluid * (lung.air > 0.2))
-    return seen > 0.5
+        yield fluid * (lung.air > 0.2)
 
 
-def pneumothorax(chest: Chest, layers: Layers, finding: Finding) -> np.ndarray:
+def pneumothorax(chest: Chest, layers: Layers, finding: Finding) -> Iterator[np.ndarray]:
     """A dark, empty rim below the apex and along the wall, behind a thin pleural line."""
     _, y = chest.camera.grid
-    seen = np.zeros_like(layers.air)
     for lung in lungs_of(chest, finding):
         width = (0.10, 0.19, 0.32)[finding.severity - 1]
         down = (0.35, 0.65, 1.0)[finding.severity - 1]
@@ -139,14 +129,12 @@ def pneumothorax(chest: Chest, layers: Layers, finding: Finding) -> np.ndarray:
         layers.air += 0.34 * layers.conspicuity * rim * lung.air
         line = bump(edge / 0.055) * lung.field * fade * (lung.t > 0.17)
         layers.bright += 0.20 * layers.conspicuity * line
-        seen = np.maximum(seen, rim * (lung.air > 0.25))
-    return seen > 0.5
+        yield rim * (lung.air > 0.25)
 
 
-def pleural_other(chest: Chest, layers: Layers, finding: Finding) -> np.ndarray:
+def pleural_other(chest: Chest, layers: Layers, finding: Finding) -> Iterator[np.ndarray]:
     """Thickening: a bright, wavy band along the inside of the chest wall."""
     _, y = chest.camera.grid
-    seen = np.zeros_like(layers.air)
     for lung in lungs_of(chest, finding):
         _, height = lung.point(1.0, finding.y)
         length = (0.16, 0.22, 0.30)[finding.severity - 1]
@@ -156,8 +144,7 @@ def pleural_other(chest: Chest, layers: Layers, finding: Finding) -> np.ndarray:
         outer = (lung.t > lung.centre) | (y < lung.top + 0.2)
         band = step(wavy - lung.level, 0.07) * step(length - np.abs(y - height), 0.05) * lung.field * outer
         layers.fill(0.75 * band)
-        seen = np.maximum(seen, band)
-    return seen > 0.5
+        yield band
 
 
 def fracture_places(chest: Chest, findings: tuple[Finding, ...]) -> list[tuple[int, float, float, float]]:
@@ -171,10 +158,9 @@ def fracture_places(chest: Chest, findings: tuple[Finding, ...]) -> list[tuple[i
     return places
 
 
-def fracture(chest: Chest, layers: Layers, finding: Finding) -> np.ndarray:
+def fracture(chest: Chest, layers: Layers, finding: Finding) -> Iterator[np.ndarray]:
     """The callus and the dark gap at a broken rib; the displaced rib itself is drawn with the bones."""
     x, y = chest.camera.grid
-    seen = np.zeros(layers.air.shape, bool)
     for sign, at, height, severity in fracture_places(chest, (finding,)):
         t = x * sign
         r2 = ((t - at) / 0.075) ** 2 + ((y - height) / 0.10) ** 2
@@ -182,18 +168,24 @@ def fracture(chest: Chest, layers: Layers, finding: Finding) -> np.ndarray:
         layers.bright -= (
             0.05 * layers.conspicuity * severity * bump((t - at) / 0.013) * bump((y - height) / 0.11)
         )
-        seen |= r2 < 1.0
-    return seen
+        yield r2 < 1.0
 
 
-DRAW: dict[str, Callable[[Chest, Layers, Finding], np.ndarray]] = {
-    "Consolidation": consolidation,
-    "Lung Opacity": consolidation,
-    "Lung Lesion": lesion,
-    "Edema": edema,
-    "Atelectasis": atelectasis,
-    "Pleural Effusion": effusion,
-    "Pneumothorax": pneumothorax,
-    "Pleural Other": pleural_other,
-    "Fracture": fracture,
+# label -> how it is drawn, and how plainly a pixel must show it to be a part of it
+DRAW: dict[str, tuple[Callable[[Chest, Layers, Finding], Iterator[np.ndarray]], float]] = {
+    "Consolidation": (consolidation, 0.45),
+    "Lung Opacity": (consolidation, 0.45),
+    "Lung Lesion": (lesion, 0.5),
+    "Edema": (edema, 0.45),
+    "Atelectasis": (atelectasis, 0.5),
+    "Pleural Effusion": (effusion, 0.5),
+    "Pneumothorax": (pneumothorax, 0.5),
+    "Pleural Other": (pleural_other, 0.5),
+    "Fracture": (fracture, 0.5),
 }
+
+
+def draw_lesion(label: str, chest: Chest, layers: Layers, finding: Finding) -> np.ndarray:
+    """Draw a finding as `label` looks, and return where it is to be seen, (H, W) bool."""
+    draw, least = DRAW[label]
+    return reduce(np.maximum, draw(chest, layers, finding), np.zeros_like(layers.air)) > least

@@ -29,8 +29,7 @@ from cmcgns.objectives.build import save_weights
 from cmcgns.randomness import derive, torch_generator
 from cmcgns.training.compute import ledger, peak_mib
 from cmcgns.training.data import Demand, Pairs, batches, epoch_order
-from cmcgns.training.optimizers import build_optimizer
-from cmcgns.training.schedule import learning_rate
+from cmcgns.training.optimizers import build_optimizer, learning_rate
 
 CHECK_EVERY = 20  # steps between looks at the loss, because looking waits for the device
 
