@@ -6,6 +6,11 @@ def boxes(name, kind):
     return P.truth(f"{name}.parquet") if S.synthetic and kind == "grounding" else []
 
 
+def words(wc, file):
+    """Retrieval reads reports that have been tokenised; the others ask about sentences of their own."""
+    return [] if wc.kind == "retrieval" else file
+
+
 def seen(wc):
     return "chexpert" if wc.kind == "zero_shot" else "mimic_cxr"
 
@@ -14,8 +19,8 @@ rule align:
     input:
         weights=lambda wc: PLAN.final(wc.arm),
         tokens=P.tokens,
-        tokenizer=P.tokenizer,
-        tokenizer_config=P.tokenizer_config,
+        tokenizer=lambda wc: words(wc, P.tokenizer),
+        tokenizer_config=lambda wc: words(wc, P.tokenizer_config),
         store=lambda wc: P.store(seen(wc)),
         store_table=lambda wc: P.store_table(seen(wc)),
         index=lambda wc: P.index(seen(wc)),
@@ -54,7 +59,7 @@ rule attention:
         store_table=P.store_table("mimic_cxr"),
         index=P.index("mimic_cxr"),
         split=P.split("mimic_cxr", PLAN.scheme),
-        reports=P.reports,
+        reports=[] if S.synthetic else P.reports,  # for sentences without boxes
         findings=boxes("findings", "grounding"),
         sentences=boxes("sentences", "grounding"),
         images=boxes("images", "grounding"),

@@ -105,7 +105,7 @@ class Model(NamedTuple):
 
     objective: Objective
     tokens: Path
-    tokenizer: Path
+    tokenizer: Path | None
     size: int
     resize: str
     max_tokens: int
@@ -136,7 +136,7 @@ class Model(NamedTuple):
         load_weights(objective, weights)
         objective.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         chosen = (settings[k] for k in ("size", "resize", "max_tokens", "batch_size"))
-        return cls(objective, files["tokens"], files["tokenizer"], *chosen, tick)
+        return cls(objective, files["tokens"], files.get("tokenizer"), *chosen, tick)
 
     def encode(self, sentences: Sequence[str]) -> list[Text]:
         """Each sentence as a text of its own."""

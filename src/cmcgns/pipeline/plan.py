@@ -141,7 +141,7 @@ class Plan:
         """The files that a table is made from, by the names that its step has for them."""
         p, groups = self.paths, self.table_groups(name)
         if name in KINDS:
-            return {"metrics": [p.alignment(name, arm) for arm in self.readers()]}
+            return {"metrics": [p.alignment(name, arm) for arm in sorted(self.readers())]}
         if name == "compute":
             return {"compute": [f"{p.results}/pretrain/{run}/compute.json" for run in self.runs()]}
         if name == "leakage":
@@ -490,7 +490,7 @@ class Plan:
     def _table(self, name: str) -> dict[str, Any]:
         seeds, groups = self.settings.downstream.seeds, self.table_groups(name)
         if name in KINDS:
-            return {"name": name, "arms": self.readers()}
+            return {"name": name, "arms": sorted(self.readers())}
         if name == "compute":
             phases = [[arm, ph, self.run(arm, ph)] for arm in self.arms() for ph in self.phases(arm)]
             return {"runs": self.runs(), "phases": phases}

@@ -59,7 +59,7 @@ def attention_figure(
     prepare(settings)
     model = Model.load(objective, weights, files, settings)
     phrases, _ = select_phrases(files, model)
-    if phrases.empty:
+    if phrases.empty and "reports" in files:
         held_out = split_images(files, ("test", "valid"))
         phrases = said_phrases(files["reports"], held_out)
     chosen = choose(phrases, settings["panels"], settings["split_seed"]).reset_index(drop=True)
