@@ -275,7 +275,7 @@ def stand_ins(tmp_path, monkeypatch) -> Path:
     study = tmp_path / "reports/files/p10/p10000001/s50000001.txt"
     study.parent.mkdir(parents=True)
     study.write_text(" FINAL REPORT\n IMPRESSION: No acute findings.\n")
-    for name in ("params.yaml", "Snakefile"):
+    for name in ("params.yaml", "Snakefile", "workflow", "profiles", "src"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path

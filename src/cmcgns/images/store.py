@@ -93,7 +93,7 @@ def build_store(
         raise InputError(
             "no frontal image in the index",
             file=index,
-            remedy="check the raw folder, run `cmcgns index` again",
+            remedy="check the raw folder, run `cmcgns reproduce` again",
         )
     npy, table = Path(npy), Path(table)
     failed = table.with_suffix(".failed.parquet")
@@ -201,7 +201,7 @@ class ImageStore:
             self.pixels: np.ndarray = np.load(npy, mmap_mode="r")
         except FileNotFoundError:
             raise InputError(
-                "the file does not exist", file=npy, remedy="make it with `cmcgns images`"
+                "the file does not exist", file=npy, remedy="make it with `cmcgns reproduce`"
             ) from None
         except (ValueError, EOFError) as error:
             raise InputError(
@@ -211,7 +211,7 @@ class ImageStore:
             raise InputError(
                 f"{len(self.pixels)} images, but its table {Path(table).name} has {len(self.ids)}",
                 file=npy,
-                remedy="delete both and run `cmcgns images` again",
+                remedy="delete both and run `cmcgns reproduce` again",
             )
         self.size: int = self.pixels.shape[1]
 

@@ -122,7 +122,7 @@ def _read_stored(store_table: Path, frame: pd.DataFrame) -> pd.DataFrame:
         raise InputError(
             f"{unknown} frontal images of the index are not in this table",
             file=store_table,
-            remedy="the index has changed since: run `cmcgns images` again",
+            remedy="the index has changed since: run `cmcgns reproduce` again",
         )
     return stored
 
