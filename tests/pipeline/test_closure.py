@@ -79,7 +79,7 @@ def documents(project) -> dict[str, dict[str, Any]]:
         CMCGNS_RUN="look",
     )  # fmt: skip
     jobs = {}
-    for line in re.findall(r"^ *(cmcgns step .*) > logs/", listed.stdout + listed.stderr, re.MULTILINE):
+    for line in re.findall(r"(cmcgns step .*) > logs/", listed.stdout + listed.stderr):
         job = load(shlex.split(line)[2])
         jobs[files(job["outputs"])[0]] = job
     return jobs
