@@ -1,7 +1,5 @@
 """`cmcgns`: hand the command to the fork server of this run if there is one, else run it here."""
 
-from __future__ import annotations
-
 import sys
 
 

@@ -3,8 +3,6 @@
 The steps of a study have no commands of their own: the rules of the job graph hand each of them to `cmcgns step`.
 """
 
-from __future__ import annotations
-
 import sys
 
 import typer

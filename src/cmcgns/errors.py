@@ -1,7 +1,5 @@
 """The one exception a user may see: what is wrong, where, what was expected, and what to do."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 

@@ -1,7 +1,5 @@
 """Writing files once and completely: a temporary name first, renamed when done."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import hmac

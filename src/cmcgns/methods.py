@@ -3,8 +3,6 @@
 The values are in `params.yaml`. Adding a method: a file in `objectives/`, an entry here, its values there.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -198,7 +196,10 @@ METHODS = {
     "random": Method("Random Init", "initialisation", "a seed", phases=()),
     "imagenet": Method("ImageNet Init", "initialisation", "torchvision, weights IMAGENET1K_V1", phases=()),
     "shapes": Method(
-        "Drawn Shapes Init", "initialisation", "cmcgns.synthetic.shapes, in place of ImageNet", phases=()
+        "Drawn Shapes Init",
+        "initialisation",
+        "cmcgns.synthetic.shape_weights, in place of ImageNet",
+        phases=(),
     ),
     "moco": Method(
         "MoCo", "image only", "facebookresearch/moco at 89d6176", "moco.MoCo", MoCoObjective, views=2

@@ -1,7 +1,5 @@
 """Tables as parquet files that carry a dictionary of what they are; same table, same bytes."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

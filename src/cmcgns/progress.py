@@ -4,8 +4,6 @@ The rooms know nothing of it: they take a function `(done, total)` and the comma
 standard error, so that what a command prints stays what a machine reads.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Iterator

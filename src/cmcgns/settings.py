@@ -4,8 +4,6 @@
 unknown key, a wrong type or a value out of range before anything runs, naming the key.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal

@@ -5,8 +5,6 @@ this module, which belongs to the code of every job. The function is called with
 name for it, each setting under its own. It has no other way to a file or a setting.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from importlib import import_module

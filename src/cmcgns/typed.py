@@ -1,7 +1,5 @@
 """What every block of settings is made of."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field

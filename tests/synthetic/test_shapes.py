@@ -9,8 +9,7 @@ from safetensors.torch import load_file
 from cmcgns.models.image import build_trunk
 from cmcgns.randomness import numpy_rng
 from cmcgns.synthetic import shapes
-from cmcgns.synthetic.shape_weights import train_shape_weights
-from cmcgns.synthetic.shapes import SHAPES, draw_shapes
+from cmcgns.synthetic.shape_weights import SHAPES, draw_shapes, train_shape_weights
 
 TINY = {"arch": "resnet10_half", "size": 32, "batch_size": 8, "lr": 2e-3, "weight_decay": 0.05, "seed": 3}
 
@@ -68,7 +67,6 @@ def test_weights_follow_from_the_seed_and_fit_the_encoder(tmp_path):
 
 def test_training_learns_to_name_shapes(tmp_path, monkeypatch):
     easy = {name: SHAPES[name] for name in ("speckle", "checker", "blob")}
-    monkeypatch.setattr("cmcgns.synthetic.shapes.SHAPES", easy)
     monkeypatch.setattr("cmcgns.synthetic.shape_weights.SHAPES", easy)
     out = tmp_path / "w.safetensors"
     loss = train_shape_weights(**TINY | {"batch_size": 16}, images=1600, threads=1, out=out, say=quiet)

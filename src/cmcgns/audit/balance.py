@@ -1,7 +1,5 @@
 """How labels lie in the splits: class balance (A5) and the baselines that a number must beat (A10)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 import numpy as np

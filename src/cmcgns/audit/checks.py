@@ -4,8 +4,6 @@ A split table is `task, image_id, group_id, split` (and `parts`, see `splits.off
 `sources`. `key` is the secret of `findings.hash_examples`. Counts are images of the later split.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations
 

@@ -1,7 +1,5 @@
 """Checks of the label files themselves: their counts (A4), their words (A6), their bytes (A12)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType

@@ -1,7 +1,5 @@
 """A13: what pairs of images of one film mean for splits."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations
 

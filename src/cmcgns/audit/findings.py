@@ -1,7 +1,5 @@
 """What a check of the audit says: findings are faults, facts are numbers to know."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The gate: which findings stop a run, and which somebody took on with a reason."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

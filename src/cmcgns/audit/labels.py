@@ -1,7 +1,5 @@
 """The audit of label files alone: read what is there, draw every scheme's splits, check them. No image is opened."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

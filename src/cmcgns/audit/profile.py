@@ -1,7 +1,5 @@
 """The audit of a profile's own tables and pixels, and of what the other schemes would have made of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Checks of finished runs: the same score under different seeds (A14), learning rates that never did their work (A15)."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product

@@ -1,7 +1,5 @@
 """The audit of anybody's own table: one row an image, with its group and its split."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from pathlib import Path
 

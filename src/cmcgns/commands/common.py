@@ -1,7 +1,5 @@
 """What the commands have in common: options, and how they speak."""
 
-from __future__ import annotations
-
 import json
 from typing import Annotated, Any
 

@@ -1,9 +1,8 @@
 """The downloads: what is there, their hashes, and the reports alone."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,15 +21,40 @@ def doctor(
     json_output: Json = False,
 ) -> None:
     """Say which data sets are there, which version they look like, and what is missing."""
-    from cmcgns.reporting.doctor import render
     from cmcgns.sources.doctor import examine
 
     if not raw.is_dir():
         raise InputError("the folder of downloads does not exist", file=raw)
     findings = examine(raw)
-    say_json(findings) if json_output else say(render(findings))
+    say_json(findings) if json_output else say(
+        "\n".join(line for entry in findings for line in _found(entry))
+    )
     if any(entry["status"] != "ok" for entry in findings):
         raise typer.Exit(1)
+
+
+def _found(entry: dict[str, Any]) -> Iterator[str]:
+    """What there is of a source: where, which version it looks like, each count beside the published one."""
+    version = f", version {entry['version']}" if entry["version"] else ""
+    yield f"{entry['source']} ({entry['title']}): {entry['status']}{version}"
+    if entry["problem"]:
+        yield f"  problem: {entry['problem']}"
+    if not entry["root"]:
+        yield f"  not found; get it from {entry['where']}"
+        return
+    yield f"  in {entry['root']}"
+    expected = entry["expected"] or {}
+    for name, found in (entry["counts"] or {}).items():
+        published = expected.get(name)
+        verdict = "" if published in (None, found) else f"   published: {published:,}"
+        yield f"  {name:<30} {found:>10,}{verdict}"
+    if files := entry["images"]:
+        yield f"  image files: {files['present']:,} of {files['needed']:,} there, {files['without_row']:,} without a label row"
+    for name, genuine in (entry["genuine"] or {}).items():
+        yield f"  {name}: {'the published file' if genuine else 'not the published file'}"
+    for key in ("missing", "optional"):
+        for item in entry[key] or []:
+            yield f"  {key}: {item}"
 
 
 @app.command(epilog=example("manifest downloads --out downloads.sha256"))

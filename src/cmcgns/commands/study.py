@@ -1,7 +1,5 @@
 """A whole study: run it, look at it, follow its numbers; and the one way to run a step of it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

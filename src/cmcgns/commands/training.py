@@ -1,7 +1,5 @@
 """The methods of the comparison, and what they have learnt."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

@@ -4,8 +4,6 @@ The tests hold it against torchmetrics with pycocotools. That library is not use
 import and 4 ms an image, which over 50 epochs of validation is more than the training of a head.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TypedDict
 

@@ -5,8 +5,6 @@ images under this seed), those to write, `predictions, metrics`, and the setting
 threads`.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

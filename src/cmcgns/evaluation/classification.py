@@ -1,7 +1,5 @@
 """The step `finetune` for classification: a linear probe on frozen features (data specification 7.1)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Detection with a YOLOv3 head on a frozen trunk (data.md 7.2). Boxes are x1, y1, x2, y2 as fractions of the image."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The step `finetune` for detection: a YOLOv3 head on a frozen trunk (data specification 7.2)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -4,8 +4,6 @@ A frozen encoder without augmentation of its own gives the same features for eac
 for all linear probes of a trunk: the centre crop, and `views` crops that training draws from.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

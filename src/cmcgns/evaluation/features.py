@@ -4,8 +4,6 @@ The trunk is put into eval mode and its gradients are switched off, here and now
 parameter and no batch-norm statistic moves (data.md 10, trap 18).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 

@@ -1,7 +1,5 @@
 """The one training loop of the downstream heads: epochs, learning rate, early stopping, the best weights."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

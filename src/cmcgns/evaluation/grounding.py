@@ -4,8 +4,6 @@ A map has one number a cell of the image the network saw; boxes are in the origi
 pixels of the network's input.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Protocol
 

@@ -1,7 +1,5 @@
 """The paper's metrics and what they hide. All values are fractions in [0, 1]; None means "not defined" (safe in JSON)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 

@@ -1,7 +1,5 @@
 """Sentences with the regions they speak of: from the synthetic world's truth, or from MS-CXR."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Linear classification on frozen features (data.md 7.1)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Image-report retrieval: how often a right answer is among the k most similar ones."""
 
-from __future__ import annotations
-
 import numpy as np
 
 RANKS = (1, 5, 10)

@@ -1,7 +1,5 @@
 """Segmentation with a U-Net decoder on a frozen trunk (data.md 7.3)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

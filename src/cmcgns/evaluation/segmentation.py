@@ -1,7 +1,5 @@
 """The step `finetune` for segmentation: a U-Net decoder on a frozen trunk (data specification 7.3)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

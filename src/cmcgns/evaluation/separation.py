@@ -1,7 +1,5 @@
 """How well classes are apart in a space of features, as numbers: t-SNE shows it and cannot say how much."""
 
-from __future__ import annotations
-
 import numpy as np
 from sklearn.metrics import silhouette_score
 

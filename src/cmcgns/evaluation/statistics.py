@@ -16,8 +16,6 @@ one seed resemble each other is counted in both parts, so the test errs to the s
 It says nothing of another pre-training: all seeds of a method stand on the same one.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple

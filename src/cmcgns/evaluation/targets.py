@@ -1,7 +1,5 @@
 """What a classifier is to say of an image: labels of an index table -> targets (data specification 2c to 4c)."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

@@ -1,7 +1,5 @@
 """Zero-shot classification: an image against sentences that state or deny a finding."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

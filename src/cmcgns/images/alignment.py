@@ -5,8 +5,6 @@ and Kanade 1981). The score is the normalised cross-correlation of the details w
 contrast drop out of it; two exams of one patient agree in their coarse shades, but not in their details.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple

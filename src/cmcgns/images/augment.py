@@ -6,8 +6,6 @@ Known differences from the originals: bilinear where SimCLR and CLIP scale bicub
 nearest neighbours; blur kernels end at three times the largest sigma and mirror the border.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Pairs of images that show one film, and images grouped by film where nobody has published patients."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 

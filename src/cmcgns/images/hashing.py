@@ -7,8 +7,6 @@ compared as if cropped in 16 ways. So that time does not grow with the square of
 cells around some of them, and a film is compared with those of its nearest cells only (an inverted file index).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from functools import cache
 from itertools import product

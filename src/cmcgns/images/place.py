@@ -1,7 +1,5 @@
 """Images of any size into squares of one size: exact area averaging, longest side first, zero padding."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The image store: every frontal image decoded once, in one memory-mapped file with a table beside it."""
 
-from __future__ import annotations
-
 import hashlib
 import multiprocessing
 import os

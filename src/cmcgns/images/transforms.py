@@ -1,7 +1,5 @@
 """Operations on whole batches of grey images; every random choice comes from the generator passed in."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """False negatives, and the bidirectional margin loss (BML) that keeps them at a middle distance."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """GLoRIA's local alignment of words and image regions (Huang et al., ICCV 2021; marshuang80/gloria gloria_loss.py)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint

@@ -1,7 +1,5 @@
 """InfoNCE between two sets of paired embeddings."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,7 +1,5 @@
 """SimCLR's loss: NT-Xent, the normalised temperature-scaled cross entropy (arXiv 2002.05709, eq. 1)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

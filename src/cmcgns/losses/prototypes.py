@@ -1,7 +1,5 @@
 """Reconstruction of a report as sentence prototypes: matching of unordered slots, and the loss of their choice (PRIOR)."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment

@@ -1,7 +1,5 @@
 """MoCo's loss: a query has to tell its own key from the keys in a queue (arXiv 1911.05722, eq. 1)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Image reconstruction."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from cmcgns.losses.precision import fp32

@@ -1,7 +1,5 @@
 """The report loss: InfoNCE from sentences to their cross-modal features, with cluster centres as hard negatives."""
 
-from __future__ import annotations
-
 import math
 
 import torch

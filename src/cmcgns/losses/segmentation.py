@@ -1,7 +1,5 @@
 """The U-Net's loss: focal loss and the logarithm of a soft Dice (data.md 7.3)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss

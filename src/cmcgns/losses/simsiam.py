@@ -1,7 +1,5 @@
 """SimSiam between image regions and the sentences they attend to."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from cmcgns.losses.precision import fp32, unit

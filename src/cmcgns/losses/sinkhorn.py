@@ -1,7 +1,5 @@
 """Cross-modal prototype alignment: balanced assignments of one modality supervise the other (MGCA)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from cmcgns.losses.precision import fp32

@@ -1,7 +1,5 @@
 """InfoNCE among the tokens of one sample: regions, words or sentences against their cross-modal counterparts."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

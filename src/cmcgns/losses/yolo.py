@@ -1,7 +1,5 @@
 """YOLOv3's loss for one class (data.md 7.2). Boxes and anchors are fractions of the image, so no size is needed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Cross attention between image regions and sentences."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The decoder of cross-modal masked image reconstruction (CM-MIR)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """The image encoder: a torchvision ResNet without its classifier, and the features that methods read from it."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Sequence
 from http.client import HTTPException

@@ -1,7 +1,5 @@
 """Spherical k-means over unit vectors: pure functions, and the state that lives through pre-training."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import torch

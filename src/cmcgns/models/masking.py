@@ -1,7 +1,5 @@
 """The random mask of masked image reconstruction."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """What a momentum encoder needs: weights that follow others slowly, and a queue of the keys of past batches."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import torch

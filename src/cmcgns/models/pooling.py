@@ -1,7 +1,5 @@
 """Pools: image regions -> image, sentences -> report, tokens -> sentences. All batched over padded input."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

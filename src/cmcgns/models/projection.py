@@ -1,7 +1,5 @@
 """Projections to the common dimension, and SimSiam's predictor."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from cmcgns.errors import InputError

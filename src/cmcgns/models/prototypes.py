@@ -1,7 +1,5 @@
 """A bank of sentence prototypes (PRIOR)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

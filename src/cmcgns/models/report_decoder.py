@@ -1,7 +1,5 @@
 """Decoders of conditional cross-modal reconstruction: an image and a set of sentences (PRIOR)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

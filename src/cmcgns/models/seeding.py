@@ -1,7 +1,5 @@
 """Random initial weights that depend on a seed and a name only, and leave the caller's random state alone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

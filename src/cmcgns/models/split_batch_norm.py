@@ -1,7 +1,5 @@
 """Batch norm over parts of a batch: on one device, what a batch spread over several devices gets."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

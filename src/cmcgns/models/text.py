@@ -1,7 +1,5 @@
 """The text encoder: a BERT without its pooler."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

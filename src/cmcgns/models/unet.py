@@ -1,7 +1,5 @@
 """The U-Net decoder of segmentation-models-pytorch on the maps of a ResNet (data.md 7.3)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from segmentation_models_pytorch.base import SegmentationHead

@@ -1,7 +1,5 @@
 """YOLOv3's head for one class on the last three maps of a ResNet (data.md 7.2)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

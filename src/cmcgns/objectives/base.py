@@ -1,7 +1,5 @@
 """What every pre-training method shares: a batch, the interface of an objective, and gathering over processes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """A method's model by name: built from settings, its weights written and read."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ OpenAI released the model without its training; the training follows open_clip. 
 the text encoder a BERT, because the paper's heads cannot load CLIP's modified ResNet.
 """
 
-from __future__ import annotations
-
 import math
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """CM-CGNS: cross-modal cluster-guided negative sampling, with masked image reconstruction (arXiv 2506.11674)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

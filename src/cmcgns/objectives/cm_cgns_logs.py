@@ -1,7 +1,5 @@
 """Statistics that tell whether CM-CGNS training is healthy (method.md 4.6 step 7, 5)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -1,7 +1,5 @@
 """ConVIRT: an image against one sentence of its report (Zhang et al., arXiv 2010.00747; no code was released)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet

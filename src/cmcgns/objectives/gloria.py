@@ -1,7 +1,5 @@
 """GLoRIA: words of a sentence against regions of the image, and both as a whole (Huang et al., ICCV 2021)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """LoVT: regions and sentences against what they attend to in the other modality (Müller et al., ECCV 2022)."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

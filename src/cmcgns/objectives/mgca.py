@@ -1,7 +1,5 @@
 """MGCA: alignment of instances, of words and patches, and of prototypes (Wang et al., NeurIPS 2022)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

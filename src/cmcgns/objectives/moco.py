@@ -3,8 +3,6 @@
 Version 2 is `head="mlp"`, `tau=0.2` and stronger augmentation. Values and their order follow facebookresearch/moco.
 """
 
-from __future__ import annotations
-
 from copy import deepcopy
 from typing import ClassVar
 

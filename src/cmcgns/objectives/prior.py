@@ -1,7 +1,5 @@
 """PRIOR: alignment, sentence prototypes, and reconstruction of each modality from the other (Cheng et al., ICCV 2023)."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Where an image resembles a sentence, for methods that compare whole images with whole texts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """SimCLR: two views of an image agree against all other images of the batch (arXiv 2002.05709)."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import torch

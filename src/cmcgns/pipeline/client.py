@@ -1,7 +1,5 @@
 """The other side of `pipeline.fork_server`: what `cmcgns` does first. It imports little, as a graph calls it 1,500 times."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Which numbers differ between two states of the results, and which inputs explain it, found by walking both ledgers."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator, Mapping

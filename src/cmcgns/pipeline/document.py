@@ -3,8 +3,6 @@
 The document (`cmcgns.step.load`) is all that a job gets, so what Snakemake knows of a job and what the job reads are one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 

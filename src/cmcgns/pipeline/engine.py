@@ -5,8 +5,6 @@ calls Snakemake again, under the lock. Snakemake places jobs. It decides nothing
 are moved aside before it looks, and whatever is missing is made.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

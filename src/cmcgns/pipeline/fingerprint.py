@@ -1,7 +1,5 @@
 """The fingerprint of a step's code: what it imports from this package, without comments, docstrings and layout."""
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import os

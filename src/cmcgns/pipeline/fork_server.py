@@ -7,8 +7,6 @@ same. The child imports a step's code after the fork, so it runs what is on disk
 Snakemake does, all do.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import select

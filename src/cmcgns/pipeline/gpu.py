@@ -1,7 +1,5 @@
 """A GPU of its own for each job: Snakemake only counts them, a lock file a device says which is free."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import random

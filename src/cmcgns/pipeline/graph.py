@@ -1,7 +1,5 @@
 """The jobs of a study as Snakemake sees them: asked of Snakemake itself, whose rules are the only list of files."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.metadata
 import json

@@ -4,8 +4,6 @@ A job's entry lies in `.cmcgns/jobs`, all entries of a profile in `results/<prof
 No engine has a part in it: what Snakemake notes, touches or forgets changes no history.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """What is stale: decided here and nowhere else, from the jobs of the graph and from what the jobs that ran say of their files."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from graphlib import TopologicalSorter

@@ -4,8 +4,6 @@ The lock is a file that only one can create. It names the host and the processes
 elsewhere the file's age tells, because its holder touches it every few seconds.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import secrets

@@ -1,7 +1,5 @@
 """What a profile consists of, and what it costs where something of it has run before."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any

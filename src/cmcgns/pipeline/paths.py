@@ -1,7 +1,5 @@
 """Where every file of a profile lies. The Snakefile and the commands use the same names from here."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

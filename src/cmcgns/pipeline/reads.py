@@ -3,8 +3,6 @@
 Raw files are no files of the graph, there may be half a million of them. The jobs that read them say which they were.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import sys

@@ -3,8 +3,6 @@
 None of this belongs to the code of a job: it hands the document on to `cmcgns.step` as it is.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import platform

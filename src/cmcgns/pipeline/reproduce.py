@@ -1,7 +1,5 @@
 """Everything of a profile in one call: its jobs, then the tables."""
 
-from __future__ import annotations
-
 import sys
 from functools import partial
 from pathlib import Path

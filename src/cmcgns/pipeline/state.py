@@ -1,7 +1,5 @@
 """Where this working copy keeps what it knows of its jobs: `.cmcgns`, private, not part of git, and gone without harm."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import subprocess

@@ -4,8 +4,6 @@ A finished job counts as done whatever became of its settings, code or inputs si
 says.
 """
 
-from __future__ import annotations
-
 import os
 import statistics
 import time

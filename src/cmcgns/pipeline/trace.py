@@ -1,7 +1,5 @@
 """Where a number comes from: from a table's cell down to the hashes of raw files, read from the ledger."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime

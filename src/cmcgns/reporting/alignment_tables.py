@@ -1,7 +1,5 @@
 """Retrieval, zero-shot classification and grounding of all methods -> one table each, with the level of chance."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

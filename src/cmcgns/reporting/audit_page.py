@@ -1,7 +1,5 @@
 """The audit's page: a verdict for each source and scheme, every finding and fact, and what the splits look like."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The paper's claims, held against the runs: docs/science.md says what is claimed and when it holds."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path

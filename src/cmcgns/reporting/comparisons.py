@@ -3,8 +3,6 @@
 Also what a cell can tell apart at all.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from math import comb, isnan
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What each method cost: the ledgers of its pre-training phases as one table."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from cmcgns.files import csv_text, markdown_text, read_json, write_text

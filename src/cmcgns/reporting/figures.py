@@ -3,8 +3,6 @@
 Report text and credentialed images appear in the first: the caller says where it may be written.
 """
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What leakage costs: the same heads under every split scheme."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product

@@ -1,7 +1,5 @@
 """What `cmcgns methods` shows: the arms, their presets and where each comes from."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The card of an exported model: how to load it, what it was trained on and under which terms, settings, scores."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The report: one self-contained HTML page with all tables, plots and figures, and the history of every number."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections import Counter

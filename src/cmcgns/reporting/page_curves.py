@@ -1,7 +1,5 @@
 """The report's plots: scores by share of labels, and the losses of pre-training and of the heads."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean

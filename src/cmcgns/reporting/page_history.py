@@ -1,7 +1,5 @@
 """Where the report's numbers come from: what the runs wrote, once each, for the page to show on a click."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

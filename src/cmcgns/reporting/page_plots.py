@@ -1,7 +1,5 @@
 """The report's line plots as inline SVG: small, sharp in print, and in the page's colours in light and dark."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from html import escape

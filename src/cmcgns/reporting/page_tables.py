@@ -1,7 +1,5 @@
 """The report's tables as rows of cells that the template writes: the paper's in the paper's form, the others as they are."""
 
-from __future__ import annotations
-
 import csv
 import re
 from collections import Counter

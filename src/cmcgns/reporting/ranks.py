@@ -3,8 +3,6 @@
 The recipe is that of Demsar, "Statistical comparisons of classifiers over multiple data sets", JMLR 7 (2006), 3.2.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

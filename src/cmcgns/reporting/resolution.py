@@ -1,7 +1,5 @@
 """What a comparison of two methods says, and what a cell's seeds and test patients can tell apart at all."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path

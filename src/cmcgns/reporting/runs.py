@@ -1,7 +1,5 @@
 """Which file of a list is which run: a rule lists the files of its groups and seeds in one order, and a step reads them in the same."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 

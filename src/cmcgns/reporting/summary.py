@@ -1,7 +1,5 @@
 """The numbers of all tables as one JSON document, as `dvc metrics show` and `dvc metrics diff` read them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 from typing import Any

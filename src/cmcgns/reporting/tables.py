@@ -1,7 +1,5 @@
 """Metrics of all runs -> the paper's Tables I-IV and the sensitivity study, as CSV, Markdown and LaTeX, beside the paper's own values."""
 
-from __future__ import annotations
-
 import csv
 import math
 import statistics

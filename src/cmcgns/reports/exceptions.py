@@ -3,8 +3,6 @@
 Upstream writes them to `mimic_cxr_sections.csv` only, never to `mimic_cxr_sectioned.csv`, so pre-training loses them.
 """
 
-from __future__ import annotations
-
 # Study -> the half-open character range of its report that is the conclusion.
 _RANGES = """
 50525523 201-349   57564132 233-554   59982525 313-717   53488209 149-475   54875119 234-988   50196495 59-399

@@ -1,7 +1,5 @@
 """All reports of MIMIC-CXR -> one parquet table with one row a study (spec data.md 1b-1d)."""
 
-from __future__ import annotations
-
 import os
 import re
 import zipfile

@@ -1,7 +1,5 @@
 """The section parser of MIMIC-CXR: report text -> named sections, string for string as the public one (spec data.md 1d)."""
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Caption -> sentences, as the official pre-training data set cuts them (spec data.md 1c, method.md 8.3)."""
 
-from __future__ import annotations
-
 import re
 
 from cmcgns.errors import InputError

@@ -1,7 +1,5 @@
 """One file per data set: its raw layout -> the index table."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from types import ModuleType
 

@@ -1,7 +1,5 @@
 """CheXpert v1.0 and v1.0-small (data.md section 2a): train.csv and valid.csv -> one row per image."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

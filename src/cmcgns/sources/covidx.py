@@ -1,7 +1,5 @@
 """COVIDx V9A (3 classes) and V9B (2 classes) (data.md section 4a): list files -> one row per image."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 

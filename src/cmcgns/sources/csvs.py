@@ -1,7 +1,5 @@
 """Label files as tables of stripped strings: `.csv` or `.csv.gz`, any line ends, nothing ever read as missing."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import zlib

@@ -1,7 +1,5 @@
 """Examine a folder of downloads: what is there, which version it looks like, what is missing and where to get it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import ModuleType
 from typing import Any

@@ -1,7 +1,5 @@
 """Finding things among downloads: folder and file names without regard to case, and fast walks over image files."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase

@@ -1,7 +1,5 @@
 """Which images belong to one patient: a table or the public RSNA-to-NIH map (data.md section 3a)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

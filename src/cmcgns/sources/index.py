@@ -1,7 +1,5 @@
 """Build a source's index table: read the labels, check them, and match rows and files both ways."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any

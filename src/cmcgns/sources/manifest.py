@@ -4,8 +4,6 @@ It says later, or elsewhere, whether the downloads are the ones that a study was
 patients, so it stays with the data; what may be published is `digest`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Callable, Iterator

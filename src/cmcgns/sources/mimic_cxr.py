@@ -1,7 +1,5 @@
 """MIMIC-CXR-JPG 2.0.0 (data.md section 1a): metadata and split files -> one row per image, laterals included."""
 
-from __future__ import annotations
-
 from functools import partial
 from itertools import islice
 from pathlib import Path

@@ -1,7 +1,5 @@
 """MS-CXR: sentences about images of MIMIC-CXR, with the boxes radiologists drew for them (Boecking et al., 2022)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Object-CXR (data.md section 6a): foreign-object outlines -> one row per image with its boxes."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """RSNA Pneumonia Detection Challenge, stage 2 (data.md section 3a): boxes and class info -> one row per image."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The index tables as pandera schemas: strict columns, checked before a table is written."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa

@@ -1,7 +1,5 @@
 """SIIM-ACR Pneumothorax (data.md section 5a): run-length rows -> one row per image, and the run-length code itself."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What the published label files contain, version by version (data.md sections 1 to 6), and how to recognise them."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 PUBLISHED: dict[str, dict[str, dict[str, int]]] = {

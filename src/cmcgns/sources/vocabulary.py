@@ -1,7 +1,5 @@
 """The words of the published label files, which a reader and its table's schema share."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 # in the order of the CSV files

@@ -3,8 +3,6 @@
 Everything follows from the ids and the seed, nothing from the order of rows; a bigger part holds a smaller.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from fractions import Fraction

@@ -7,8 +7,6 @@ index). So an image may be in two splits (CheXpert) or three (SIIM), and patient
 other schemes has no part in it. Training fractions are our nested ranks, not the released code's draws.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import Any

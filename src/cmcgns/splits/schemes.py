@@ -1,7 +1,5 @@
 """Which image is for training, validation and test: `official` (as released), `paper` (by image), `audited` (by patient)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 

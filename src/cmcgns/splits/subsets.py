@@ -1,7 +1,5 @@
 """Nested training subsets: one seeded order of the images; 1 %, 10 % and 100 % are its beginnings."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

@@ -1,7 +1,5 @@
 """Split and rank tables as files, with everything that made them in the file's own metadata."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path

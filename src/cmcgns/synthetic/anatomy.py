@@ -1,7 +1,5 @@
 """The normal chest: rib cage, lungs, heart, diaphragm and bones as smooth fields over a film."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What is wrong with a patient: findings that come together as they do in a clinic, and change from visit to visit."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """A study drawn as a radiograph, with the truth about where everything is."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A film: one image file to be drawn and written, and the truth that comes back from drawing it."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What does not belong to the body: tubes, lines, pacemakers, and the foreign objects of Object-CXR."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """How each finding looks: every function changes the layers of a film and yields, part by part, how plainly it is seen."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce

@@ -1,7 +1,5 @@
 """The reporter's vocabulary. Slots: {size}, {side}, {zone}; a sentence never says more than is true."""
 
-from __future__ import annotations
-
 SIZES = {
     "opacity": (
         ("subtle", "small", "faint"),

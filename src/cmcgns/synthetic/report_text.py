@@ -1,7 +1,5 @@
 """Statements -> the text of a report file, in MIMIC-CXR's raw layout with its many variants (spec/data.md 1d)."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Callable
 

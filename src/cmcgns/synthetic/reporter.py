@@ -1,7 +1,5 @@
 """What the reporter says about a study: sentences, and which label each one states, doubts or denies."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """How each source makes its films look: framing, exposure, sharpness, grain, markers and borders."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

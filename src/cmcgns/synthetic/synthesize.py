@@ -1,7 +1,5 @@
 """Write the whole world: six raw layouts, and beside them the truth."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import multiprocessing

@@ -1,7 +1,5 @@
 """The words every part of the synthetic world shares: labels, sides, zones."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from cmcgns.sources.vocabulary import CHEXPERT_LABELS

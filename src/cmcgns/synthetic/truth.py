@@ -1,7 +1,5 @@
 """The tables that say what is true, for measuring grounding and leakage."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from cmcgns.synthetic.films import Shot

@@ -1,7 +1,5 @@
 """A small population: patients with a body, studies over time, and what is truly to be seen in each."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What a phase cost: `compute.json`. Times differ between equal runs, so nothing reads or compares this file."""
 
-from __future__ import annotations
-
 import platform
 import resource
 import sys

@@ -1,7 +1,5 @@
 """Image-report pairs as batches. An epoch's order and crops depend on its number only, so a resumed run repeats them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The step `export-trunk`: the image encoder alone, as every downstream run reads it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file

@@ -4,8 +4,6 @@ It knows batches, learning rates, precision, accumulation, validation, checkpoin
 Randomness is seeded by (seed, phase, step), so a resumed run repeats an undisturbed one without stored generator states.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import pickle

@@ -1,7 +1,5 @@
 """The optimiser of a phase and the learning rate of an update, from its settings."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any

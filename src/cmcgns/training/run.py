@@ -1,7 +1,5 @@
 """The step `pretrain`: files and settings in, the weights of one phase out."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

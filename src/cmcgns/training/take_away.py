@@ -1,7 +1,5 @@
 """`cmcgns export`: a pre-trained model under the names of another library, in files that load there with one line."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -4,8 +4,6 @@
 a resumed training goes on in its run, a changed one is a run of its own.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """CheXpert-v1.0-small (spec/data.md 2a)."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

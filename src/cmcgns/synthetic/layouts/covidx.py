@@ -1,7 +1,5 @@
 """COVIDx V9A: three classes from many sources, some of whose films are RSNA's (spec/data.md 4a)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

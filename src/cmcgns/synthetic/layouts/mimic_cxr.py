@@ -1,7 +1,5 @@
 """MIMIC-CXR-JPG and its report files, as downloaded (spec/data.md 1a, 1d)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Object-CXR (spec/data.md 6a): foreign objects as rectangles, ellipses and polygons."""
 
-from __future__ import annotations
-
 from cmcgns.randomness import numpy_rng
 from cmcgns.synthetic.films import Film, Shot
 from cmcgns.synthetic.hardware import make_objects

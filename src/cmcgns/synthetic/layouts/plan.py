@@ -1,7 +1,5 @@
 """What every layout hands over: its films, and how to write its label files once they are drawn."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field

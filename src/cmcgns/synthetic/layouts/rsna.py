@@ -1,7 +1,5 @@
 """RSNA Pneumonia Detection, stage 2 (spec/data.md 3a), with the mapping of exams to NIH patients."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 

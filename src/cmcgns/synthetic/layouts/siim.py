@@ -1,7 +1,5 @@
 """SIIM-ACR Pneumothorax (spec/data.md 5a): films of the NIH population, masks as run-length rows."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
