@@ -23,7 +23,12 @@ from pathlib import Path
 import psutil
 
 HERE = Path(__file__).parents[1]
-SECONDS = ("compute.json", "ledger.jsonl", "compute.csv", "compute.md")  # files that hold how long something took
+SECONDS = (
+    "compute.json",
+    "ledger.jsonl",
+    "compute.csv",
+    "compute.md",
+)  # files that hold how long something took
 
 
 class Study:
@@ -39,14 +44,19 @@ class Study:
         environment = os.environ | {"PYTHONPATH": str(self.folder / "src"), "TMPDIR": str(self.tmp)}
         environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
         with (self.folder.parent / "log").open("a") as log:
-            return subprocess.Popen(words, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+            return subprocess.Popen(
+                words, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
 
     def processes(self) -> list[psutil.Process]:
         """Whoever works in the clone."""
         found = []
         for process in psutil.process_iter():
             try:
-                if Path(process.cwd()).is_relative_to(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
+                if (
+                    Path(process.cwd()).is_relative_to(self.folder)
+                    and process.status() != psutil.STATUS_ZOMBIE
+                ):
                     found.append(process)
             except (psutil.Error, OSError):
                 continue
@@ -54,12 +64,22 @@ class Study:
 
     def jobs(self) -> dict[str, float]:
         """Of each finished job, when it began."""
-        entries = [json.loads(p.read_text()) for p in (self.folder / ".cmcgns/jobs").rglob("*") if p.is_file() and p.suffix != ".tmp"]
+        entries = [
+            json.loads(p.read_text())
+            for p in (self.folder / ".cmcgns/jobs").rglob("*")
+            if p.is_file() and p.suffix != ".tmp"
+        ]
         return {json.dumps(entry["outputs"]): entry["started"] for entry in entries}
 
     def hashes(self) -> dict[str, str]:
-        files = [p for top in ("data", "results") for p in (self.folder / top / "ci").rglob("*") if p.is_file()]
-        return {str(p.relative_to(self.folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files if p.name not in SECONDS}
+        files = [
+            p for top in ("data", "results") for p in (self.folder / top / "ci").rglob("*") if p.is_file()
+        ]
+        return {
+            str(p.relative_to(self.folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+            for p in files
+            if p.name not in SECONDS
+        }
 
 
 def all_gone(study: Study, seconds: float = 5) -> bool:
@@ -70,7 +90,9 @@ def all_gone(study: Study, seconds: float = 5) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kills", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
@@ -90,12 +112,15 @@ def main() -> int:
         left = [] if all_gone(killed) else [" ".join(p.cmdline())[:80] for p in killed.processes()]
         folders = len(list(killed.tmp.iterdir()))
         seen.update(jobs)
-        print(f"{what}: {len(jobs)} jobs done, {len(again)} of them twice, {len(left)} processes left, {folders} in TMPDIR", flush=True)
+        print(
+            f"{what}: {len(jobs)} jobs done, {len(again)} of them twice, {len(left)} processes left, {folders} in TMPDIR",
+            flush=True,
+        )
         if again or left or folders > 1:  # what the last one has left is removed by the next start
             wrong.append((what, again, left))
 
     for number in range(asked.kills):
-        run, wait = killed.start(), draw.uniform(1, 1.6 * whole / asked.kills + 4)
+        run, wait = killed.start(), draw.uniform(1, 2 * whole / asked.kills + 10)
         time.sleep(wait)
         if number % 2:
             run.kill()
@@ -112,7 +137,9 @@ def main() -> int:
         check(f"{number.name}: status {code}")
     run = killed.start()
     time.sleep(6)
-    codes = [killed.start(*other).wait() for other in ((), ("snakemake", "--cores", "2", "--config", "profile=ci"))]
+    codes = [
+        killed.start(*other).wait() for other in ((), ("snakemake", "--cores", "2", "--config", "profile=ci"))
+    ]
     code = run.wait()
     check(f"beside a run: reproduce {codes[0]}, snakemake {codes[1]}; the run itself {code}")
     if code or not all(codes):

@@ -88,6 +88,7 @@ def enter(workflow: Any) -> None:
         return  # a job on its node
     token = os.environ.get(TOKEN, "")
     if token == LIST:
+        _end_with_parent()
         collect()
     elif token != LOOK and not lock.is_ours(token):
         if Path(sys.argv[0]).name not in ("snakemake", "__main__.py"):
@@ -107,7 +108,6 @@ def start_server(workflow: Any) -> None:
             os.environ.pop(name, None)
         return
     os.environ[ENGINE] = str(os.getpid())
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     if address := os.environ.get(VARIABLE):
         # out of the terminal's reach; it ends, and its jobs with it, when the pipe to this process breaks
         command = [sys.executable, "-m", "cmcgns.pipeline.fork_server", address]
@@ -117,10 +117,15 @@ def start_server(workflow: Any) -> None:
         lock.join(token, server.pid)
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os.kill(os.getpid(), signal.SIGKILL)
+def _end_with_parent() -> None:
+    """The process that called Snakemake waits for it; when it is killed, nobody does."""
+
+    def watch(parent: int) -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, args=(os.getppid(),), daemon=True).start()
 
 
 # ---- the process that calls it ----
@@ -309,6 +314,7 @@ def itself(arguments: list[str]) -> int:
     try:
         parser, asked = parse_args(arguments)
         if asked.executor in (None, "local"):
+            _end_with_parent()
             asked.max_jobs_per_timespan = None
             # without that timer the next look is at a job's end: one look must fill all cores
             asked.scheduler_subsample = max(asked.scheduler_subsample or 0, 4 * (os.cpu_count() or 1))

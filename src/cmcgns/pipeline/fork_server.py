@@ -14,6 +14,7 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import time
 import traceback
 from contextlib import suppress
@@ -46,11 +47,16 @@ def serve(address: str, parent: int) -> None:
     listener.bind(address)
     os.umask(before)
     listener.listen(64)
+    loaded = threading.Event()
+    watcher = threading.Thread(target=_end_with, args=(parent, loaded), daemon=True)
+    watcher.start()
     for name in LIBRARIES:
         __import__(name)
     from cmcgns.pipeline.record import versions  # and what else records a job: no job's own code is among it
 
     versions()  # 50 ms, once for all jobs
+    loaded.set()
+    watcher.join()  # a process with threads is not to be forked
     children: dict[int, socket.socket] = {}
     ended = _wake_when_a_child_ends()
     while True:
@@ -95,6 +101,13 @@ def serve(address: str, parent: int) -> None:
     _end(list(children), LAST_SECONDS_OF_ALL)
     with suppress(OSError):
         os.unlink(address)
+
+
+def _end_with(parent: int, loaded: threading.Event) -> None:
+    """While the libraries are being imported, which takes seconds, end when the run does."""
+    while not loaded.is_set():
+        if select.select([parent], [], [], 0.1)[0]:
+            os._exit(1)
 
 
 def _wake_when_a_child_ends() -> socket.socket:
