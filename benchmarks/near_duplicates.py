@@ -23,9 +23,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cmcgns.images.alignment import confirm
 from cmcgns.images.decode import read_grey8
-from cmcgns.images.duplicates import SAME_FILM
+from cmcgns.images.duplicates import SAME_FILM, confirm
 from cmcgns.images.hashing import codes, find_pairs, thumbnails
 from cmcgns.images.place import Placement, letterbox
 from cmcgns.images.store import ImageStore

@@ -8,8 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from cmcgns.audit.duplicates import near_duplicate_findings
 from cmcgns.errors import InputError
-from cmcgns.images.alignment import confirm
-from cmcgns.images.duplicates import SAME_FILM, film_groups, find_duplicates
+from cmcgns.images.duplicates import SAME_FILM, confirm, film_groups, find_duplicates
 from cmcgns.images.hashing import ALL_PAIRS, codes, find_pairs, thumbnails
 from cmcgns.images.place import fit, letterbox
 from cmcgns.images.store import ImageStore, build_store

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cmcgns.models.image import build_trunk
-from cmcgns.models.split_batch_norm import split_batch_norm
+from cmcgns.models.momentum import split_batch_norm
 
 
 def images(n=12, seed=0):

@@ -14,10 +14,9 @@ from cmcgns.errors import InputError
 from cmcgns.losses.precision import unit
 from cmcgns.losses.queue_nce import queue_nce
 from cmcgns.models.image import feature_dim
-from cmcgns.models.momentum import KeyQueue, ema_update
+from cmcgns.models.momentum import KeyQueue, ema_update, split_batch_norm
 from cmcgns.models.projection import build_mlp
 from cmcgns.models.seeding import seeded
-from cmcgns.models.split_batch_norm import split_batch_norm
 from cmcgns.objectives.base import Batch, Objective, Terms, gather
 
 

@@ -7,7 +7,10 @@ Randomness is seeded by (seed, phase, step), so a resumed run repeats an undistu
 import json
 import math
 import pickle
+import platform
+import resource
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,9 +28,52 @@ from cmcgns.files import atomic, write_json, write_text
 from cmcgns.objectives.base import Objective, total_loss
 from cmcgns.objectives.build import save_weights
 from cmcgns.randomness import derive, torch_generator
-from cmcgns.training.compute import ledger, peak_mib
 from cmcgns.training.data import Demand, Pairs, batches, epoch_order
 from cmcgns.training.optimizers import build_optimizer, learning_rate
+
+
+def _costs(
+    *,
+    device: torch.device,
+    devices: int,
+    passes: tuple[int, int],
+    pairs: int,
+    updates: int,
+    seconds: list[float],
+    validation_seconds: float,
+    peak_mib: float,
+) -> dict[str, Any]:
+    """What a phase cost, for `compute.json`, which no table compares, as times differ between equal runs; of validation its seconds alone, of work lost to a kill nothing.
+
+    Args:
+        passes: images a pair that go through an image encoder with a gradient, and without.
+        pairs: of all epochs and devices.
+        seconds: of training, an epoch each.
+    """
+    cuda = device.type == "cuda"
+    cpu = f"CPU {platform.machine()}, {torch.get_num_threads()} thread(s)"
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else cpu,
+        "devices": devices,
+        "pairs": pairs,
+        "updates": updates,
+        "image_passes_with_gradient": pairs * passes[0],
+        "image_passes_without_gradient": pairs * passes[1],
+        "seconds": sum(seconds),
+        "validation_seconds": validation_seconds,
+        "pairs_per_second": [pairs / len(seconds) / epoch for epoch in seconds],
+        "peak_memory_mib": peak_mib,
+        "peak_memory_of": "the allocator of one GPU" if cuda else "one process, resident",
+    }
+
+
+def peak_mib(device: torch.device) -> float:
+    """The highest use of memory so far, MiB: of the GPU's allocator, or of the whole process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 1 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
 
 CHECK_EVERY = 20  # steps between looks at the loss, because looking waits for the device
 
@@ -207,7 +253,7 @@ def train_phase(
         passes = objective.passes or (objective.views, 0)
         spent = {key: getattr(state, key) for key in ("pairs", "seconds", "validation_seconds", "peak_mib")}
         devices = {"device": fabric.device, "devices": fabric.world_size}
-        write_json(out / "compute.json", ledger(**spent, **devices, passes=passes, updates=updates * epochs))
+        write_json(out / "compute.json", _costs(**spent, **devices, passes=passes, updates=updates * epochs))
         write_text(out / "history.csv", pd.DataFrame(state.history).to_csv(index=False))
         running_best.replace(out / "best.safetensors")
         (out / "resume.pt").unlink()
