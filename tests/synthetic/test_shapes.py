@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from cmcgns.models.image import build_trunk
 from cmcgns.randomness import numpy_rng
-from cmcgns.synthetic import shapes
+from cmcgns.synthetic import shape_weights as shapes
 from cmcgns.synthetic.shape_weights import SHAPES, draw_shapes, train_shape_weights
 
 TINY = {"arch": "resnet10_half", "size": 32, "batch_size": 8, "lr": 2e-3, "weight_decay": 0.05, "seed": 3}
