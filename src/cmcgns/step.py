@@ -14,15 +14,22 @@ from typing import Any
 
 from cmcgns.errors import InputError
 
-GIVEN = ("inputs", "folders", "outputs", "settings", "how")  # what of a document a function is called with
-FILES = ("inputs", "folders", "outputs")
+GIVEN = (
+    "inputs",
+    "folders",
+    "fills",
+    "outputs",
+    "settings",
+    "how",
+)  # what of a document a function is called with
+FILES = ("inputs", "folders", "fills", "outputs")
 
 
 def load(document: str) -> dict[str, Any]:
     """A job from its document.
 
     Keys: `step`, a function of this package; `inputs`, `outputs`: name -> file, or list of files; `requires`: files that must
-    be there and are not read; `folders`: folders in which the function finds its files itself; `settings`, all that it may
+    be there and are not read; `folders`: folders in which the function finds its files itself; `fills`: folders that it fills; `settings`, all that it may
     read of params.yaml, and how its wildcards are set; `how`: what changes no byte of the outputs, such as workers;
     `code`: fingerprint; `also`: modules and data files that its code consists of beside what the function imports; `gpu`: how
     many GPUs, each with a process of its own.

@@ -11,7 +11,7 @@ import pytest
 from cmcgns.errors import InputError
 from cmcgns.files import sha256_file
 from cmcgns.pipeline import history
-from cmcgns.pipeline.state import STATE, file_hash, place
+from cmcgns.pipeline.state import STATE, file_hash
 
 LONG = f"results/t/finetune/{'a' * 150}/{'b' * 75}/metrics.json"
 NAMES = ("data/t/index/rsna.parquet", "results/t/tables/table1.csv", LONG)
@@ -98,47 +98,6 @@ def test_a_file_that_is_gone_keeps_its_history_while_something_made_of_it_is_the
     for name in NAMES[1:]:
         Path(name).unlink()
     assert history.pack("t") == 0
-
-
-def test_what_is_put_aside_is_taken_back_by_the_same_job_and_no_other(done):
-    said = history.local(NAMES[1])
-    job = {"outputs": {"out": NAMES[1]}}
-    history.put_aside(said)
-    assert not Path(NAMES[1]).exists()
-    assert history.take_back(job, "another identity") is None
-    assert history.take_back(job, said["identity"]) == said
-    assert history.believed(NAMES[1], {}) == said
-    assert history.take_back(job, said["identity"]) is None  # it is there once
-
-
-def test_it_is_taken_back_to_where_the_job_wants_it(done):
-    said = history.local(NAMES[1])
-    history.put_aside(said)
-    elsewhere = "results/t/tables/table9.csv"
-    found = history.take_back({"outputs": {"out": elsewhere}}, said["identity"])
-    assert history.hashed_files(found) == {elsewhere: said["outputs"]["out"][0][1]}
-    assert Path(elsewhere).read_text() == f"content of {NAMES[1]}"
-
-
-def test_what_was_harmed_while_it_lay_aside_is_not_taken_back(done):
-    said = history.local(NAMES[1])
-    history.put_aside(said)
-    stored = history.ASIDE / said["identity"] / "0"
-    stored.write_text(stored.read_text().replace("c", "C", 1))
-    assert history.take_back({"outputs": {"out": NAMES[1]}}, said["identity"]) is None
-    assert not Path(NAMES[1]).exists()
-
-
-def test_raw_files_that_changed_meanwhile_are_no_reason_to_take_back(done):
-    raw = Path("raw/label.csv")
-    write(raw, "a")
-    table = place("reads", NAMES[1])
-    write(table, f"{raw.stat().st_size} {raw.stat().st_mtime_ns} {sha256_file(raw)} {raw.absolute()}\n")
-    said = history.local(NAMES[1])
-    history.put_aside(said)
-    write(raw, "b")
-    os.utime(raw, (0, 0))
-    assert history.take_back({"outputs": {"out": NAMES[1]}}, said["identity"]) is None
 
 
 def test_a_file_out_of_the_way_is_kept(done):

@@ -122,7 +122,7 @@ def test_of_many_who_try_at_once_one_at_a_time_gets_it(monkeypatch):
                     if number % 2:  # dies and leaves it
                         stale = {"token": "s", "what": "", "host": "", "processes": [[2**22 + 1, 0.0]]}
                         lock.LOCK.write_text(
-                            json.dumps(json.loads(lock.LOCK.read_text()) | stale | {"host": lock._host()})
+                            json.dumps(json.loads(lock.LOCK.read_text()) | stale | {"host": lock.host()})
                         )
             except InputError:
                 time.sleep(0.002)

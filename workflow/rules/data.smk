@@ -14,7 +14,7 @@ if S.synthetic:
             job=job(
                 "cmcgns.synthetic.synthesize.synthesize_world",
                 lambda wc: PLAN.slice("synthesize"),
-                folders=RAW,
+                fills=RAW,
                 how=lambda wc, threads: {"workers": threads},
             ),
         threads: workflow.cores

@@ -10,8 +10,6 @@ from cmcgns.files import canonical
 from cmcgns.pipeline.fingerprint import code_of
 from cmcgns.step import squeeze
 
-MUST_BE_THERE = ("gate",)  # inputs of which a job reads nothing: it may run when they exist
-
 
 def job(
     step: str,
@@ -20,6 +18,7 @@ def job(
     also: Callable[[Any], Iterable[str]] = lambda wildcards: (),
     requires: Iterable[str] = (),
     folders: Mapping[str, str] | None = None,
+    fills: Mapping[str, str] | None = None,
     how: Callable[[Any, int], Mapping[str, Any]] = lambda wildcards, threads: {},
     gpu: int = 0,
 ) -> Callable[..., str]:
@@ -31,6 +30,7 @@ def job(
         also: of the wildcards: code that the function does not import by a statement (`fingerprint.code_of`).
         requires: names of inputs that must be there and are not read.
         folders: in which the function finds its files itself: the raw ones.
+        fills: folders that it fills, whose files no other rule names.
         how: of wildcards and threads: what changes no byte of the outputs.
         gpu: how many.
     """
@@ -45,6 +45,7 @@ def job(
                 "inputs": {k: v for k, v in named.items() if v and k not in requires},
                 "requires": {k: v for k, v in named.items() if v and k in requires},
                 "folders": dict(folders or {}),
+                "fills": dict(fills or {}),
                 "outputs": {name: _files(output[name]) for name in output.keys()},  # noqa: SIM118
                 "settings": settings(wildcards),
                 "how": how(wildcards, threads),

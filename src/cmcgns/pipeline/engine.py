@@ -5,6 +5,7 @@ calls Snakemake again, under the lock. Snakemake places jobs. It decides nothing
 are moved aside before it looks, and whatever is missing is made.
 """
 
+import gc
 import json
 import os
 import shutil
@@ -26,11 +27,11 @@ import psutil
 
 from cmcgns.errors import InputError
 from cmcgns.files import read_json
-from cmcgns.pipeline import history, lock
+from cmcgns.pipeline import history, lock, store
 from cmcgns.pipeline.client import VARIABLE
 from cmcgns.pipeline.fingerprint import ROOT
 from cmcgns.pipeline.graph import LIST, LOOK, TOKEN, Job, collect, graph_of
-from cmcgns.pipeline.judge import Verdict, judge, to_run
+from cmcgns.pipeline.judge import Verdict, adoptable, judge, to_run
 from cmcgns.pipeline.record import ENGINE, REVISION
 from cmcgns.pipeline.state import STATE, place, revision
 
@@ -95,6 +96,9 @@ def enter(workflow: Any) -> None:
             sys.exit(
                 "cmcgns: this workflow is started by `cmcgns reproduce` or `snakemake`, so that its lock is held"
             )
+        for thing in gc.get_objects():  # Snakemake removes them when it ends, which this process does not
+            if isinstance(thing, tempfile.TemporaryDirectory):
+                thing.cleanup()
         os.execv(sys.executable, [sys.executable, "-m", "cmcgns.pipeline.engine", *sys.argv[1:]])
 
 
@@ -179,22 +183,24 @@ def _make(call: Call, token: str, tell: Callable[[str], None]) -> int:
     try:
         for number in range(ROUNDS):
             force = call.forced and not number
-            if number or _has_run(call.profile):  # on a first run nothing is there that could be stale
-                graph = graph_of(call.profile, call.targets)
-                found = judge(call.profile, graph.jobs)
-                jobs = to_run(graph, found)
-                if not jobs and not force:
+            graph = graph_of(call.profile, call.targets)
+            found = judge(call.profile, graph.jobs)
+            jobs = to_run(graph, found)
+            if not jobs and not force:
+                break
+            _make_room(jobs, found, call.profile, tell)
+            jobs = _adopt(jobs, found, call, tell)
+            if not jobs and not force:
+                continue
+            # What only has to be there again comes first, by itself: nothing after it has to run if it comes out as it was.
+            again = [file for job in jobs if job.target in found.sound for file in job.outputs]
+            if again:
+                rest = [word for word in call.arguments if word not in call.targets]
+                code = _snakemake([*rest, *again], token, local=call.local)
+                if code:
                     break
-                _make_room(jobs, found, call.profile, tell)
-                # What only has to be there again comes first, by itself: nothing after it has to run if it comes out as it was.
-                again = [file for job in jobs if job.target in found.sound for file in job.outputs]
-                if again:
-                    rest = [word for word in call.arguments if word not in call.targets]
-                    code = _snakemake([*rest, *again], token, local=call.local)
-                    if code:
-                        break
-                if not force and all(job.target in found.sound for job in jobs):
-                    continue
+            if not force and all(job.target in found.sound for job in jobs):
+                continue
             code = _snakemake(call.arguments, token, local=call.local)
             if code:
                 break
@@ -207,9 +213,18 @@ def _make(call: Call, token: str, tell: Callable[[str], None]) -> int:
     return code
 
 
-def _has_run(profile: str) -> bool:
-    entries = next(history.locals_of(profile), None) or history.read(profile)
-    return bool(entries or history.foreign(profile, ()))
+def _adopt(jobs: Sequence[Job], found: Verdict, call: Call, tell: Callable[[str], None]) -> list[Job]:
+    """Take over what others have done of the jobs; returns the rest."""
+    chosen = adoptable(jobs, found, local=call.local)
+    lacking: set[str] = set()
+    for job, inputs, key in chosen.values():
+        lost = not lacking.isdisjoint(job.inputs)
+        if lost or not store.adopt(job.content, inputs, key, tell):
+            lacking.update(job.outputs)
+    taken = [job.target for job, _, _ in chosen.values() if job.outputs[0] not in lacking]
+    if taken:
+        tell(f"{len(taken)} jobs were done before: taken over")
+    return [job for job in jobs if job.target not in set(taken)]
 
 
 def _make_room(jobs: Sequence[Job], found: Verdict, profile: str, tell: Callable[[str], None]) -> None:
@@ -221,7 +236,7 @@ def _make_room(jobs: Sequence[Job], found: Verdict, profile: str, tell: Callable
         if job.target not in found.stale:
             continue
         if entry := found.entries.get(job.target):
-            history.put_aside(entry)
+            store.put_aside(entry)
         for file in filter(os.path.isfile, job.outputs):
             history.take_away(file)
     known = {file for entry in history.locals_of(profile) for file in history.hashed_files(entry)}

@@ -37,7 +37,7 @@ LIBRARIES = (
 LARGEST = 16 << 20  # bytes of a request: a command line and an environment
 LONGEST = 5.0  # s that a client may take to send one
 LAST_SECONDS = 60.0  # that a job whose client is gone has to save
-LAST_SECONDS_OF_ALL = 3.0  # that all jobs have when the run is gone
+LAST_SECONDS_OF_ALL = 2.0  # that all jobs have when the run is gone
 
 
 def serve(address: str, parent: int) -> None:
@@ -52,9 +52,9 @@ def serve(address: str, parent: int) -> None:
     watcher.start()
     for name in LIBRARIES:
         __import__(name)
-    from cmcgns.pipeline.record import versions  # and what else records a job: no job's own code is among it
+    from cmcgns.pipeline import gpu, record  # what records a job; no job's own code is among it
 
-    versions()  # 50 ms, once for all jobs
+    record.versions(), gpu.device()  # once for all jobs
     loaded.set()
     watcher.join()  # a process with threads is not to be forked
     children: dict[int, socket.socket] = {}
@@ -98,6 +98,9 @@ def serve(address: str, parent: int) -> None:
                 done = pid
             if done:
                 children.pop(pid).close()
+    for connection in children.values():
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
     _end(list(children), LAST_SECONDS_OF_ALL)
     with suppress(OSError):
         os.unlink(address)

@@ -2,14 +2,19 @@
 
 import fcntl
 import os
+import platform
 import random
 import subprocess
+import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from cmcgns.errors import InputError
+from cmcgns.files import write_text
+from cmcgns.pipeline.state import STATE, host, place
 
 _held: list[IO[str]] = []  # open for the life of the process; the kernel frees them, after a kill as well
 
@@ -24,6 +29,35 @@ def devices() -> list[str]:
         return subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()
     except (OSError, subprocess.CalledProcessError):
         return []
+
+
+def device() -> str:
+    """What a training or an encoding runs on here: the first GPU, or the kind of CPU that torch sees; looked up once a start of the machine."""
+    known = place("devices", f"{host()} {os.environ.get('CUDA_VISIBLE_DEVICES')} {sys.executable}")
+    with suppress(OSError):
+        return known.read_text()
+    if "torch" in sys.modules and not devices():
+        name = found()
+    else:  # a scheduler has no other use for torch, and a job's GPUs are fixed when torch has looked at them
+        command = [sys.executable, "-c", "from cmcgns.pipeline.gpu import found; print(found())"]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        name = said.strip().splitlines()[-1]
+    if STATE.is_dir():
+        write_text(known, name)
+    return name
+
+
+def known_devices() -> list[str]:
+    """What the jobs of this folder have found on all machines that they ran on."""
+    return sorted({path.read_text() for path in (STATE / "devices").glob("*/*")})
+
+
+def found() -> str:
+    """The same, asked of torch in this process."""
+    import torch
+
+    name = f"CPU {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else name
 
 
 def claim(count: int = 1, folder: Path | None = None) -> list[str]:

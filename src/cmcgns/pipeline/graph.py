@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from functools import cached_property
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -146,6 +147,13 @@ def _key(profile: str, targets: Sequence[str]) -> str:
 def by_output(jobs: Sequence[Job]) -> dict[str, Job]:
     """Which job makes a file."""
     return {file: job for job in jobs for file in job.outputs}
+
+
+def in_order(jobs: Sequence[Job]) -> list[Job]:
+    """A job after those that make its inputs."""
+    made_by, named = by_output(jobs), {job.target: job for job in jobs}
+    before = {job.target: {made_by[f].target for f in job.inputs if f in made_by} for job in jobs}
+    return [named[target] for target in TopologicalSorter(before).static_order()]
 
 
 def document_of(profile: str, file: str) -> str:

@@ -15,13 +15,12 @@ from typing import Any
 
 from cmcgns.errors import InputError
 from cmcgns.files import canonical, read_json, sha256_file, write_json, write_text
-from cmcgns.pipeline.reads import changed
 from cmcgns.pipeline.state import STATE, file_hash, place
 
 Entry = dict[str, Any]
 Hashed = dict[str, list[list[str]]]  # name -> pairs of file and sha256
 KEYS = ("step", "code", "settings", "inputs", "outputs", "identity", "made", "started", "seconds")
-ASIDE = STATE / "aside"  # finished jobs whose outputs make room, by identity
+ALSO = ("reads", "fills", "adopted")  # of some
 TAKEN_AWAY = STATE / "taken-away"  # files at the places of outputs that are not what a job has written
 # Whatever lies in these folders of a profile was made by a job, but for what a killed training left to go on from.
 MADE = {
@@ -52,6 +51,11 @@ def target_of(job: Mapping[str, Any]) -> str:
     return files_of(job["outputs"])[0]
 
 
+def target_of_entry(entry: Entry) -> str:
+    """The same of a job that has run."""
+    return next(iter(hashed_files(entry)))
+
+
 def identity(job: Mapping[str, Any], inputs: Hashed) -> str:
     """What a job is, whatever its files are called: step, code, settings and the bytes of its inputs."""
     read = {name: [digest for _, digest in pairs] for name, pairs in inputs.items()}
@@ -64,7 +68,7 @@ def identity(job: Mapping[str, Any], inputs: Hashed) -> str:
 
 def note(entry: Entry) -> None:
     """Keep what a job that has ended says of its files."""
-    write_json(place("jobs", next(iter(hashed_files(entry)))), entry)
+    write_json(place("jobs", target_of_entry(entry)), entry)
 
 
 def local(target: str) -> Entry | None:
@@ -79,7 +83,7 @@ def locals_of(profile: str) -> Iterator[Entry]:
         if path.endswith(".tmp"):
             continue
         entry = read_json(path)
-        if _of_profile(next(iter(hashed_files(entry))), profile):
+        if _of_profile(target_of_entry(entry), profile):
             yield entry
 
 
@@ -122,7 +126,7 @@ def parse(text: str, path: str | Path, profile: str) -> dict[str, Entry]:
     for number, line in enumerate(text.splitlines(), 1):
         try:
             entry = json.loads(line)
-            entry = {key: entry[key] for key in KEYS} | {"reads": entry.get("reads")}
+            entry = {key: entry[key] for key in KEYS} | {key: entry.get(key) for key in ALSO}
             target, *others = hashed_files(entry)
             if not all(_of_profile(file, profile) for file in (target, *others)):
                 raise ValueError("it names a file outside of the profile")
@@ -137,7 +141,7 @@ def parse(text: str, path: str | Path, profile: str) -> dict[str, Entry]:
 
 def pack(profile: str) -> int:
     """Write the ledger: the true entries of files that are there, and of all that these were made from."""
-    entries = read(profile) | {next(iter(hashed_files(e))): e for e in locals_of(profile)}
+    entries = read(profile) | {target_of_entry(e): e for e in locals_of(profile)}
     made_by = {file: target for target, entry in entries.items() for file in hashed_files(entry)}
     kept = [t for t, e in entries.items() if any(map(os.path.isfile, hashed_files(e))) and is_true(e)]
     wanted = dict.fromkeys(kept)
@@ -195,53 +199,6 @@ def foreign(profile: str, known: Iterable[str]) -> list[str]:
 
 
 # ---- making room ----
-
-
-def put_aside(entry: Entry) -> None:
-    """Move the outputs of a finished job away, to be taken back when the same job is asked for again; nothing is lost."""
-    files = hashed_files(entry)
-    if not all(map(os.path.isfile, files)):
-        for file in filter(os.path.isfile, files):
-            take_away(file)
-        return
-    folder = ASIDE / entry["identity"]
-    shutil.rmtree(folder, ignore_errors=True)  # the same job, done once more
-    folder.mkdir(parents=True)
-    for number, file in enumerate(files):
-        shutil.move(file, folder / str(number))
-    reads = place("reads", next(iter(files)))
-    if reads.exists():
-        shutil.copy(reads, folder / "reads")
-    write_json(folder / "entry.json", entry)
-
-
-def take_back(job: Mapping[str, Any], name: str) -> Entry | None:
-    """Put the outputs of the job `name` (its identity) where this job wants them, if they lie aside unharmed; returns its entry."""
-    folder = ASIDE / name
-    try:
-        entry, wanted = read_json(folder / "entry.json"), files_of(job["outputs"])
-        digests = [digest for output in sorted(entry["outputs"]) for _, digest in entry["outputs"][output]]
-    except (InputError, KeyError, TypeError):
-        return None
-    stored = [folder / str(number) for number in range(len(wanted))]
-    if len(digests) != len(wanted) or changed(folder / "reads", remember=False):
-        return None
-    if not all(
-        path.is_file() and sha256_file(path) == digest for path, digest in zip(stored, digests, strict=True)
-    ):
-        return None
-    for path, file in zip(stored, wanted, strict=True):
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(path, file)
-    if (folder / "reads").exists():
-        reads = place("reads", wanted[0])
-        reads.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(folder / "reads", reads)
-    shutil.rmtree(folder)
-    new = dict(zip((f for f in hashed_files(entry)), wanted, strict=True))
-    entry["outputs"] = {name: [[new[f], d] for f, d in pairs] for name, pairs in entry["outputs"].items()}
-    note(entry)
-    return entry
 
 
 def take_away(file: str) -> Path:

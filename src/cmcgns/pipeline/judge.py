@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from graphlib import TopologicalSorter
 from typing import Any, NamedTuple
 
-from cmcgns.pipeline import history
-from cmcgns.pipeline.graph import Graph, Job, by_output
+from cmcgns.pipeline import gpu, history, store
+from cmcgns.pipeline.graph import Graph, Job, by_output, in_order
 from cmcgns.pipeline.history import Entry, hashed_files
 from cmcgns.pipeline.reads import changed as changed_reads
+from cmcgns.pipeline.record import surroundings
 from cmcgns.pipeline.state import file_hash, place
 
 
@@ -39,14 +39,13 @@ def judge(profile: str, jobs: Sequence[Job], *, remember: bool = True) -> Verdic
     """
     made_by, listed = by_output(jobs), history.read(profile)
     named = {job.target: job for job in jobs}
-    before = {job.target: {made_by[f].target for f in job.inputs if f in made_by} for job in jobs}
     expected: dict[
         str, str
     ] = {}  # file -> sha256, of what is as it should be or will be made again as it was
     passed_on: set[str] = set()  # stale jobs after which others must be asked again
     found = Verdict({}, [], [], {}, set())
-    for target in TopologicalSorter(before).static_order():
-        job = named[target]
+    for job in in_order(jobs):
+        target = job.target
         said = history.believed(target, listed)
         if said is not None:
             found.entries[target] = said
@@ -54,10 +53,19 @@ def judge(profile: str, jobs: Sequence[Job], *, remember: bool = True) -> Verdic
         said = said or history.local(target) or listed.get(target)
         if said is None and not there:
             continue  # it has not run: Snakemake sees what is missing
-        upstream = next((origin for origin in sorted(before[target]) if origin in passed_on), "")
+        upstream = next(
+            (
+                origin
+                for f in job.inputs
+                if (origin := made_by[f].target if f in made_by else "") in passed_on
+            ),
+            "",
+        )
         reason = "no job has made its files" if said is None else _differs(job, said, expected)
-        if not reason and (path := changed_reads(place("reads", target), remember=remember)):
-            reason = f"{path} has changed"
+        raw = {"reads": job.content["folders"], "fills": job.content["fills"]}
+        for kind, folders in raw.items():
+            if not reason and (path := changed_reads(place(kind, target), folders, remember=remember)):
+                reason = f"{path} has changed"
         if reason or upstream:
             found.stale[target] = reason or f"{named[upstream].rule} runs again"
             passed_on.add(target)
@@ -88,6 +96,39 @@ def to_run(graph: Graph, found: Verdict) -> list[Job]:
                 made_by[f].target for f in named[target].inputs if f in made_by and not os.path.isfile(f)
             ]
     return [job for job in graph.jobs if job.target in chosen]
+
+
+def adoptable(
+    jobs: Sequence[Job], found: Verdict, *, local: bool = True
+) -> dict[str, tuple[Job, history.Hashed, str]]:
+    """Of the jobs that must run those that another has done: target -> (job, hashes of its inputs, key), in an order of work.
+
+    Args:
+        local: they would run on this machine; elsewhere on a device as the jobs of this folder have found it there.
+    """
+    if not store.has_donors():
+        return {}
+    before, now = by_output(jobs), {}  # now: file -> sha256, of what is there and of what would be taken over
+    for target, entry in found.entries.items():
+        if target not in found.stale:
+            now |= hashed_files(entry)
+    chosen: dict[str, tuple[Job, history.Hashed, str]] = {}
+    for job in in_order(jobs):
+        if any(file in before and file not in now for file in job.inputs):
+            continue
+        named = {k: history.files_of({"": files}) for k, files in job.content["inputs"].items()}
+        try:
+            inputs = {k: [[f, now.get(f) or file_hash(f)] for f in files] for k, files in named.items()}
+        except OSError:
+            continue
+        name = history.identity(job.content, inputs)
+        for device in [""] if local or not job.content["gpu"] else gpu.known_devices():
+            key = store.key_of(name, surroundings(job.content, device))
+            if donor := next((d for d in store.donors(key) if store.fits(d, job.content)), None):
+                chosen[job.target] = job, inputs, key
+                now |= dict(zip(job.outputs, hashed_files(donor.entry).values(), strict=True))
+                break
+    return chosen
 
 
 def _differs(job: Job, entry: Entry, expected: Mapping[str, str]) -> str:

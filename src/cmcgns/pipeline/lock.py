@@ -7,19 +7,17 @@ elsewhere the file's age tells, because its holder touches it every few seconds.
 import json
 import os
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 from cmcgns.errors import InputError
 from cmcgns.files import write_json
-from cmcgns.pipeline.state import STATE, prepare
+from cmcgns.pipeline.state import STATE, host, prepare
 
 LOCK = STATE / "lock"
 BEAT = 5.0  # s between two touches
@@ -37,7 +35,7 @@ def held(what: str) -> Iterator[str]:
     prepare()
     until = time.monotonic() + PATIENCE
     token = secrets.token_hex(8)
-    while not _create({"token": token, "what": what, "host": _host(), "processes": [_process(os.getpid())]}):
+    while not _create({"token": token, "what": what, "host": host(), "processes": [_process(os.getpid())]}):
         holder = holder_of_lock()
         if holder is None:
             _clear()
@@ -75,7 +73,7 @@ def holder_of_lock() -> dict[str, Any] | None:
     content = _read()
     if not LOCK.exists():
         return None
-    if content.get("host") == _host():
+    if content.get("host") == host():
         return content if any(_lives(process) for process in content["processes"]) else None
     try:  # by the clock of the disk, which both hosts share
         probe = STATE / f".clock-{os.getpid()}"
@@ -129,12 +127,6 @@ def _beat(ended: threading.Event) -> None:
             os.utime(LOCK)
 
 
-def _host() -> str:
-    """This host since its start: after it, a process number means another process."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    return f"{socket.gethostname()}/{boot.read_text().strip() if boot.exists() else psutil.boot_time()}"
-
-
 def _process(pid: int) -> list[float]:
     return [pid, psutil.Process(pid).create_time()]
 
@@ -149,4 +141,4 @@ def _lives(process: list[float]) -> bool:
 
 def _first_lives(holder: dict[str, Any]) -> bool:
     """The run itself, not only what a killed one has left; of another host nobody can tell."""
-    return holder.get("host") != _host() or _lives(holder["processes"][0])
+    return holder.get("host") != host() or _lives(holder["processes"][0])

@@ -21,9 +21,9 @@ from typing import Any
 
 from cmcgns.errors import InputError
 from cmcgns.files import write_json
-from cmcgns.pipeline import gpu, history
+from cmcgns.pipeline import gpu, history, store
 from cmcgns.pipeline.fingerprint import ROOT, code_of
-from cmcgns.pipeline.reads import Reads
+from cmcgns.pipeline.reads import Reads, contents, write_table
 from cmcgns.pipeline.state import file_hash, is_alive, place, prepare, revision
 from cmcgns.progress import progress
 from cmcgns.step import call, load
@@ -55,12 +55,15 @@ def run(document: str) -> None:
             for name, files in job["inputs"].items()
         }
         name = history.identity(job, inputs)
-        if history.take_back(job, name):
-            print("done before with the same code, settings and files: taken back", flush=True)
+        if taken := store.adopt(job, inputs, store.key_of(name, surroundings(job))):
+            print(
+                f"done before with the same code, settings and files: taken over, {taken['adopted']['from']}",
+                flush=True,
+            )
             return
         if job["gpu"]:
             gpu.claim(job["gpu"])
-        started, reads = time.time(), Reads(job["folders"].values())
+        started, reads = time.time(), Reads(job["folders"])
         result = _compute(document, job, name, reads)
         if isinstance(result, dict):  # counts and scores, for the log
             print(json.dumps(result, default=str, skipkeys=True), flush=True)
@@ -71,8 +74,16 @@ def run(document: str) -> None:
         said = {key: job[key] for key in ("step", "code", "settings")}
         took = {"started": round(started, 3), "seconds": round(time.time() - started, 3)}
         target = history.target_of(job)
-        found = {"inputs": inputs, "outputs": outputs, "reads": reads.finish(place("reads", target))}
-        history.note(said | found | took | {"identity": name, "made": surroundings(job)})
+        found = {
+            "inputs": inputs,
+            "outputs": outputs,
+            "reads": reads.finish(place("reads", target)),
+            "fills": job["fills"],
+        }
+        write_table(place("fills", target), contents(job["fills"]), job["fills"])
+        entry = said | found | took | {"identity": name, "made": surroundings(job, _found_device(job))}
+        store.note(entry)
+        store.publish(entry)
 
 
 def _compute(document: str, job: dict[str, Any], name: str, reads: Reads) -> Any:
@@ -128,23 +139,30 @@ def _end_with_engine() -> None:
         while is_alive(int(engine)):
             time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGTERM)  # a training saves
-        time.sleep(2.5)
+        time.sleep(1.5)
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def surroundings(job: dict[str, Any]) -> dict[str, Any]:
-    """Under what a job ran: revision of the folder, versions, kind of device, threads."""
+def surroundings(job: dict[str, Any], device: str = "") -> dict[str, Any]:
+    """Under what a job runs: revision of the folder, versions, threads, and the device that it has found, or would find."""
     known = json.loads(os.environ[REVISION]) if REVISION in os.environ else revision()
-    found = known | versions()
-    if not job["gpu"]:
-        return found | {"device": f"CPU {platform.machine()}", "threads": job["how"].get("workers", 1)}
-    import torch
+    asked = next(
+        (s["threads"] for s in (job["settings"], *job["settings"].values()) if "threads" in _dict(s)), None
+    )
+    threads = asked or job["how"].get("workers", 1)
+    device = device or (gpu.device() if job["gpu"] else f"CPU {platform.machine()}")
+    return known | versions() | {"device": device, "threads": threads}
 
-    name = f"CPU {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else name
-    return found | {"device": device, "threads": torch.get_num_threads()}
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _found_device(job: dict[str, Any]) -> str:
+    """Asked after a job, not before it: this fixes the GPUs that a process sees."""
+    return gpu.found() if job["gpu"] else ""
 
 
 @cache

@@ -2,8 +2,11 @@
 
 import hashlib
 import os
+import socket
 import subprocess
 from pathlib import Path
+
+import psutil
 
 from cmcgns.files import atomic, sha256_file
 
@@ -36,10 +39,22 @@ def file_hash(file: str) -> str:
     except OSError:
         pass
     digest = sha256_file(file)
-    if STATE.is_dir():
-        with atomic(known) as temporary:
-            temporary.write_text(f"{now} {digest}")
+    remember_hash(file, digest)
     return digest
+
+
+def remember_hash(file: str | Path, digest: str) -> None:
+    """Spare `file_hash` the reading of a file whose sha256 is known."""
+    if STATE.is_dir():
+        state = os.stat(file)
+        with atomic(place("hashes", str(file))) as temporary:
+            temporary.write_text(f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns} {digest}")
+
+
+def host() -> str:
+    """This machine since its start."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return f"{socket.gethostname()}/{boot.read_text().strip() if boot.exists() else psutil.boot_time()}"
 
 
 def is_alive(pid: int) -> bool:
