@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from cmcgns.pipeline import gpu, history, store
@@ -113,6 +114,7 @@ def adoptable(
         if target not in found.stale:
             now |= hashed_files(entry)
     chosen: dict[str, tuple[Job, history.Hashed, str]] = {}
+    filled: dict[str, Path] = {}
     for job in in_order(jobs):
         if any(file in before and file not in now for file in job.inputs):
             continue
@@ -124,8 +126,9 @@ def adoptable(
         name = history.identity(job.content, inputs)
         for device in [""] if local or not job.content["gpu"] else gpu.known_devices():
             key = store.key_of(name, surroundings(job.content, device))
-            if donor := next((d for d in store.donors(key) if store.fits(d, job.content)), None):
+            if donor := next((d for d in store.donors(key) if store.fits(d, job.content, filled)), None):
                 chosen[job.target] = job, inputs, key
+                filled |= {top: donor.folders[name] for name, top in job.content["fills"].items()}
                 now |= dict(zip(job.outputs, hashed_files(donor.entry).values(), strict=True))
                 break
     return chosen

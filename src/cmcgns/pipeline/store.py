@@ -10,7 +10,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,8 +73,7 @@ def donors(key: str) -> Iterator[Donor]:
     """Whoever claims to have done it, the cheapest to take over first."""
     if found := _stored(ASIDE / key, "moved aside before", spare=True):
         yield found
-    with suppress(OSError, InputError, KeyError):
-        target = place("donors", key).read_text()
+    for target in _targets(key):
         entry = history.local(target)
         files = [Path(file) for file in hashed_files(entry or {"outputs": {}})]
         if entry and key_of(entry["identity"], entry["made"]) == key and all(map(Path.is_file, files)):
@@ -84,6 +83,14 @@ def donors(key: str) -> Iterator[Donor]:
             )
     if (top := shared()) and (found := _stored(top / key[:2] / key[2:], "the store")):
         yield found
+
+
+def _targets(key: str) -> list[str]:
+    """The files that stand for the jobs of this folder that have had this key, of all its profiles."""
+    try:
+        return place("donors", key).read_text().splitlines()
+    except OSError:
+        return []
 
 
 def _stored(folder: Path, name: str, spare: bool = False) -> Donor | None:
@@ -97,11 +104,16 @@ def _stored(folder: Path, name: str, spare: bool = False) -> Donor | None:
     return Donor(entry, files, about, filled, name, spare) if all(map(Path.is_file, files)) else None
 
 
-def fits(donor: Donor, job: Mapping[str, Any]) -> bool:
-    """Whether a donor has the outputs of a job, and has read the same raw files, as far as can be told without its bytes."""
+def fits(donor: Donor, job: Mapping[str, Any], elsewhere: Mapping[str, Path] | None = None) -> bool:
+    """Whether a donor has the outputs of a job, and has read the same raw files, as far as can be told without its bytes.
+
+    Args:
+        elsewhere: where folders are now that will be at the job's places later.
+    """
+    folders = {name: str((elsewhere or {}).get(top, top)) for name, top in job["folders"].items()}
     same = sorted(donor.entry["outputs"]) == sorted(job["outputs"])
     return same and len(donor.files) == len(files_of(job["outputs"])) and not changed(
-        donor.about["reads"], job["folders"], remember=False
+        donor.about["reads"], folders, remember=False
     )  # fmt: skip
 
 
@@ -143,7 +155,9 @@ def adopt(
 def note(entry: Entry) -> None:
     """Keep a job's history, and that others may take it over."""
     history.note(entry)
-    write_text(place("donors", key_of(entry["identity"], entry["made"])), history.target_of_entry(entry))
+    key, target = key_of(entry["identity"], entry["made"]), history.target_of_entry(entry)
+    if target not in (known := _targets(key)):
+        write_text(place("donors", key), "\n".join([*known, target]))
 
 
 def _take(donor: Donor, job: Mapping[str, Any]) -> None:
