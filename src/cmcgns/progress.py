@@ -9,14 +9,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-Tick = Callable[[int, int], None]  # so much is done, of so much
+Tick = Callable[
+    ..., None
+]  # so much is done, of so much, and the seconds left where the work itself knows them
 
 SHOW_AFTER = 1.0  # s: work that is done sooner needs no bar
 
 
 @contextmanager
 def progress(title: str, every: float = 60) -> Iterator[Tick]:
-    """Yield what the work calls with (done, total); a `total` other than before begins a new stage.
+    """Yield what the work calls with (done, total) or (done, total, seconds left); another `total` begins a new stage.
 
     Args:
         title: what is being done.
@@ -26,18 +28,31 @@ def progress(title: str, every: float = 60) -> Iterator[Tick]:
         yield _lines(title, every)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
 
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=Console(stderr=True), transient=True,
-    )  # fmt: skip
+    class Left(TimeRemainingColumn):
+        """What the work says, or what its speed says."""
+
+        def render(self, task: Task) -> Text:
+            left = task.fields.get("left")
+            return super().render(task) if left is None else Text(f"{duration(left)} left")
+
+    columns: list[str | ProgressColumn] = ["{task.description}", BarColumn(), MofNCompleteColumn(), Left()]
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
     task, began = bar.add_task(title, total=None), time.monotonic()
 
-    def tick(done: int, total: int) -> None:
+    def tick(done: int, total: int, left: float | None = None) -> None:
         if bar.tasks[0].total not in (None, total):
             bar.reset(task)
-        bar.update(task, completed=done, total=total)
+        bar.update(task, completed=done, total=total, left=left)
         if not bar.live.is_started and time.monotonic() - began > SHOW_AFTER:
             bar.start()
 
@@ -50,7 +65,7 @@ def progress(title: str, every: float = 60) -> Iterator[Tick]:
 def _lines(title: str, every: float, clock: Callable[[], float] = time.monotonic) -> Tick:
     began, first, stage, told = clock(), 0, 0, clock()
 
-    def tick(done: int, total: int) -> None:
+    def tick(done: int, total: int, known: float | None = None) -> None:
         nonlocal began, first, stage, told
         now = clock()
         if total != stage:  # a resumed training begins in the middle
@@ -58,7 +73,9 @@ def _lines(title: str, every: float, clock: Callable[[], float] = time.monotonic
         if now - told < every or done >= total:
             return
         told = now
-        left = f", {duration((now - began) / (done - first) * (total - done))} left" if done > first else ""
+        if known is None and done > first:
+            known = (now - began) / (done - first) * (total - done)
+        left = "" if known is None else f", {duration(known)} left"
         print(f"{title}: {done:,} of {total:,}{left}", file=sys.stderr, flush=True)
 
     return tick

@@ -1,5 +1,6 @@
 """A whole study: run it, look at it, follow its numbers; and the one way to run a step of it."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -64,18 +65,65 @@ def trace(
     say_json(as_prov(profile, targets)) if json_output else say(as_text(profile, targets))
 
 
-@app.command(epilog=example("compare main:demo demo"))
+@app.command(epilog=example("compare demo"))
 def compare(
-    a: Annotated[str, typer.Argument(help="A profile, or a git revision and a profile: main:demo.")],
-    b: Annotated[str, typer.Argument(help="The same, to be compared with it.")],
+    a: Annotated[
+        str,
+        typer.Argument(help="A profile, the run before, before:demo, or that of a git revision, main:demo."),
+    ] = "demo",
+    b: Annotated[
+        str,
+        typer.Argument(help="The same, to be compared with it. With one name: the run before and this one."),
+    ] = "",
     json_output: Json = False,
 ) -> None:
     """Say which numbers moved from one state of the results to another, and which inputs explain it."""
-    from cmcgns.pipeline.compare import as_text, load
+    from cmcgns.pipeline.compare import BEFORE, as_text, load
     from cmcgns.pipeline.compare import compare as examine
 
+    a, b = (a, b) if b else (a if ":" in a else f"{BEFORE}:{a}", a.rpartition(":")[2])
     document = examine(load(a), load(b))
     say_json(document) if json_output else say(as_text(document))
+
+
+@app.command(epilog=example("store --check"))
+def store(
+    check: Annotated[
+        bool, typer.Option("--check", help="Hash every file; status 1 if one is damaged.")
+    ] = False,
+    put: Annotated[
+        str, typer.Option(help="Copy the finished jobs of this profile into the shared store.")
+    ] = "",
+    prune: Annotated[float | None, typer.Option(help="Remove what nobody has used for so many days.")] = None,
+) -> None:
+    """Say what lies ready to be taken over instead of being computed: moved aside here, and in the store CMCGNS_STORE."""
+    from cmcgns.pipeline import history
+    from cmcgns.pipeline import store as stores
+
+    if put:
+        if not stores.shared():
+            raise InputError("there is no shared store", expected="its folder in the variable CMCGNS_STORE")
+        whole = [
+            e
+            for e in history.locals_of(put)
+            if history.is_true(e) and all(map(os.path.isfile, history.hashed_files(e)))
+        ]
+        say(
+            f"{sum(stores.publish(entry, say) for entry in whole)} of {len(whole)} jobs put into the store, the others were there"
+        )
+    wrong = []
+    for where, found in stores.stored().items():
+        if prune is not None:
+            gone = stores.prune(found, prune)
+            say(f"{where}: {len(gone)} jobs removed, {sum(one.size for one in gone) / 1e6:,.0f} MB")
+            found = [one for one in found if one not in gone]
+        place = stores.shared() if where == "store" else stores.ASIDE
+        say(f"{where}: {len(found)} jobs, {sum(one.size for one in found) / 1e6:,.0f} MB in {place}")
+        wrong += [file for one in found for file in stores.damaged(one)] if check else []
+    for file in wrong:
+        say(f"damaged: {file}")
+    if wrong:
+        raise typer.Exit(1)
 
 
 @app.command(epilog=example("verify --profile demo"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cmcgns.errors import InputError
+from cmcgns.pipeline import runs
 from cmcgns.pipeline.history import Entry, ledger_path, parse
 from cmcgns.pipeline.paths import Paths
 from cmcgns.pipeline.trace import Step, by_file, follow, title
@@ -19,6 +20,7 @@ SURROUNDINGS = (
     "device",
     "threads",
 )  # of `made`; the code has its own fingerprint
+BEFORE = "before"  # in place of a revision: the run before, as it was kept here
 Key = tuple[str, ...]  # a number: table, data set and metric, fraction, method, as far as its table has them
 
 
@@ -33,14 +35,21 @@ class Side(NamedTuple):
 
 
 def load(name: str) -> Side:
-    """Read the results of `name`: a profile, or a git revision and a profile, `main:demo`.
+    """Read the results of `name`: a profile, the run before in this folder, `before:demo`, or those of a git revision, `main:demo`.
 
     Raises:
         InputError: there are no results of that name, or no such revision, or DVC cannot get its files.
     """
     revision, _, profile = name.rpartition(":")
     summary, listed = Paths(profile).summary, str(ledger_path(profile))
-    if revision:
+    if revision == BEFORE:
+        if not (folder := runs.before(profile)):
+            raise InputError(
+                f"no run of profile {profile!r} with other results is kept in this folder",
+                remedy="change something and run it again; of runs elsewhere name a git revision, as in main:demo",
+            )
+        texts = [(folder / file).read_text(encoding="utf-8") for file in (runs.NUMBERS, runs.LEDGER)]
+    elif revision:
         texts = _fetch(revision, summary, listed)
     else:
         for file in (summary, listed):

@@ -15,9 +15,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -27,13 +26,17 @@ import psutil
 
 from cmcgns.errors import InputError
 from cmcgns.files import read_json
-from cmcgns.pipeline import history, lock, store
+from cmcgns.pipeline import history, lock, runs, store
 from cmcgns.pipeline.client import VARIABLE
 from cmcgns.pipeline.fingerprint import ROOT
+from cmcgns.pipeline.gpu import devices
 from cmcgns.pipeline.graph import LIST, LOOK, TOKEN, Job, collect, graph_of
 from cmcgns.pipeline.judge import Verdict, adoptable, judge, to_run
+from cmcgns.pipeline.plan import Plan
+from cmcgns.pipeline.price import NOTHING, Price, describe, expected, how_long, makespan, price
 from cmcgns.pipeline.record import ENGINE, REVISION
 from cmcgns.pipeline.state import STATE, place, revision
+from cmcgns.pipeline.watch import Watch
 
 ROUNDS = 4  # calls of Snakemake: what one makes with other bytes than before is read by the jobs of the next
 # Of ours what no profile of the user's may change. The lock is another; a half-written file is found by its history.
@@ -49,7 +52,6 @@ FORCES = ("forceall", "force", "forcerun", "until", "omit_from", "batch", "touch
 # Of the fork server: a fork copies its table of pages, which is half as long work in large ones. Other systems do not know these names.
 LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "PYTHONMALLOC": "malloc"}
 ENGINE_ITSELF = "itself"  # the first word where this module is to be Snakemake
-NOTHING = "Nothing to be done (all requested files are present and up to date)."
 
 
 class Call(NamedTuple):
@@ -60,6 +62,8 @@ class Call(NamedTuple):
         targets: the files and rules among them.
         local: jobs run on this machine.
         forced: they name jobs that are to run whatever has been done.
+        cores, gpus: of this machine that the jobs may use.
+        quiet: show how far the run is, not what Snakemake says.
     """
 
     profile: str
@@ -67,6 +71,9 @@ class Call(NamedTuple):
     targets: Sequence[str] = ()
     local: bool = True
     forced: bool = False
+    cores: int = os.cpu_count() or 1
+    gpus: int = 0
+    quiet: bool = False
 
 
 # ---- in Snakemake's process ----
@@ -161,29 +168,22 @@ def look(profile: str, targets: Sequence[str] = (), *, remember: bool = False) -
     return to_run(graph, found), found
 
 
-def describe(jobs: Sequence[Job], found: Verdict) -> str:
-    """`look` to read."""
-    if not jobs:
-        return NOTHING
-    counts = Counter(job.rule for job in jobs)
-    wide = max(map(len, counts))
-    lines = ["job".ljust(wide) + "  count", "-" * wide + "  -----"]
-    lines += [f"{rule:{wide}}  {count:5}" for rule, count in counts.items()]
-    lines += [f"{'total':{wide}}  {len(jobs):5}", ""]
-    why = Counter((job.rule, found.stale.get(job.target, "it is not there")) for job in jobs)
-    lines += [f"{rule} ({count}): {reason}" for (rule, reason), count in why.items()]
-    moved = [(found.changed, "is not what a job has written"), (found.unknown, "was made by no job")]
-    lines += [f"{file} {what}: to be moved away" for files, what in moved for file in files]
-    return "\n".join(lines)
+def estimate(call: Call, *, remember: bool = False) -> tuple[Price, Verdict]:
+    """What a run would do and how long it would take; like `look` in all else."""
+    graph = graph_of(call.profile, call.targets, remember=remember)
+    found = judge(call.profile, graph.jobs, remember=remember)
+    jobs = to_run(graph, found)
+    taken = adoptable(jobs, found, local=call.local)
+    return price(call.profile, graph.jobs, jobs, found, list(taken)), found
 
 
 def _make(call: Call, token: str, tell: Callable[[str], None]) -> int:
     began, code = time.time(), 0
-    jobs: list[Job] = []
+    graph = graph_of(call.profile, call.targets)
+    watch = Watch()
     try:
         for number in range(ROUNDS):
             force = call.forced and not number
-            graph = graph_of(call.profile, call.targets)
             found = judge(call.profile, graph.jobs)
             jobs = to_run(graph, found)
             if not jobs and not force:
@@ -192,25 +192,62 @@ def _make(call: Call, token: str, tell: Callable[[str], None]) -> int:
             jobs = _adopt(jobs, found, call, tell)
             if not jobs and not force:
                 continue
+            if call.quiet:
+                asked = price(call.profile, graph.jobs, jobs, found, ())
+                watch = Watch(jobs, asked.seconds, expected(asked, call.cores, call.gpus)[1])
+                tell(f"{len(jobs)} jobs to run. {how_long(asked, call.cores, call.gpus)}")
             # What only has to be there again comes first, by itself: nothing after it has to run if it comes out as it was.
             again = [file for job in jobs if job.target in found.sound for file in job.outputs]
             if again:
                 rest = [word for word in call.arguments if word not in call.targets]
-                code = _snakemake([*rest, *again], token, local=call.local)
+                code = _snakemake(call, [*rest, *again], token, watch)
                 if code:
                     break
             if not force and all(job.target in found.sound for job in jobs):
                 continue
-            code = _snakemake(call.arguments, token, local=call.local)
+            code = _snakemake(call, call.arguments, token, watch)
             if code:
                 break
     finally:
         history.pack(call.profile)
     if code:
-        _say_why(jobs or graph_of(call.profile, call.targets).jobs, began)
-    elif not jobs:
+        _say_why(call, graph.jobs, began)
+    elif not _ran(graph.jobs, began):
         tell(NOTHING)
+    else:
+        _keep_run(call, graph.jobs, began)
     return code
+
+
+def _ran(jobs: Sequence[Job], since: float) -> dict[str, history.Entry]:
+    """The jobs that have been done since, or taken over."""
+    entries = {job.target: history.local(job.target) for job in jobs}
+    return {
+        t: e
+        for t, e in entries.items()
+        if e and max(e["started"], (e.get("adopted") or {}).get("at", 0)) >= since
+    }
+
+
+def _keep_run(call: Call, jobs: Sequence[Job], began: float) -> None:
+    """Note what a run has ended with and, for estimates, where its time went."""
+    about: dict[str, Any] = {"settings": Plan.load(call.profile).settings.model_dump(mode="json")}
+    done = {t: e for t, e in _ran(jobs, began).items() if e["started"] >= began}
+    if done and call.local:
+        whole, start = time.time() - began, min(e["started"] for e in done.values()) - began
+        busy = makespan(
+            [j for j in jobs if j.target in done],
+            {t: e["seconds"] for t, e in done.items()},
+            call.cores,
+            call.gpus,
+        )
+        about |= {
+            "seconds": whole,
+            "start": start,
+            "each": max(0.0, whole - start - busy) / len(done),
+            "jobs": len(done),
+        }
+    runs.keep(call.profile, about)
 
 
 def _adopt(jobs: Sequence[Job], found: Verdict, call: Call, tell: Callable[[str], None]) -> list[Job]:
@@ -270,12 +307,13 @@ def _surroundings(local: bool) -> Iterator[None]:
             note.unlink(missing_ok=True)
 
 
-def _snakemake(arguments: Sequence[str], token: str, *, local: bool = True) -> int:
+def _snakemake(call: Call, arguments: Sequence[str], token: str, watch: Watch | None = None) -> int:
     """Run Snakemake. A signal to this process stops its jobs in order, a second one at once."""
     environment = os.environ | {TOKEN: token, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "cmcgns.pipeline.engine", ENGINE_ITSELF, *ALWAYS, *arguments]
     arrived: list[int] = []
-    engine = subprocess.Popen(command, env=environment)
+    with _log_of(call).open("w") if call.quiet else nullcontext() as log:
+        engine = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
     def stop(number: int, frame: FrameType | None) -> None:
         arrived.append(number)
@@ -287,8 +325,8 @@ def _snakemake(arguments: Sequence[str], token: str, *, local: bool = True) -> i
                         process.kill()
                 return
             # to end after its running jobs; with jobs elsewhere, to call them back
-            engine.send_signal(signal.SIGTERM if local else signal.SIGINT)
-            for process in below if local else ():
+            engine.send_signal(signal.SIGTERM if call.local else signal.SIGINT)
+            for process in below if call.local else ():
                 with suppress(psutil.Error):
                     if "step" in process.cmdline():
                         process.terminate()
@@ -297,15 +335,27 @@ def _snakemake(arguments: Sequence[str], token: str, *, local: bool = True) -> i
         number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     }
     try:
-        code = engine.wait()
+        with watch.shown() if watch and call.quiet else nullcontext(lambda: None) as look_again:
+            while True:
+                with suppress(subprocess.TimeoutExpired):
+                    code = engine.wait(0.5)
+                    break
+                look_again()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     return 128 + arrived[0] if arrived else code if code >= 0 else 128 - code
 
 
-def _say_why(jobs: Sequence[Job], since: float) -> None:
+def _log_of(call: Call) -> Path:
+    path = Path("logs", call.profile, "snakemake.log")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _say_why(call: Call, jobs: Sequence[Job], since: float) -> None:
     """The last thing on the terminal: of each job that has failed its own sentence, and where its log lies."""
+    told = False
     for job in jobs:
         failed, running = place("failed", job.target), place("running", job.target)
         said = ""
@@ -316,6 +366,10 @@ def _say_why(jobs: Sequence[Job], since: float) -> None:
             running.unlink()
         if said:
             print(f"\n{job.rule}: {job.target}\n  {said}\n  log: {job.log}", file=sys.stderr, flush=True)
+            told = True
+    if call.quiet and not told:
+        last = _log_of(call).read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
+        print(*last, f"log: {_log_of(call)}", sep="\n", file=sys.stderr, flush=True)
 
 
 def itself(arguments: list[str]) -> int:
@@ -348,22 +402,24 @@ def main(arguments: list[str]) -> int:
 
     _, asked = parse_args(arguments)
     if any(getattr(asked, name, None) not in (None, False, []) for name in LOOKS):
-        return _snakemake(arguments, LOOK)
+        return _snakemake(Call("", arguments), arguments, LOOK)
     if set(asked.rerun_triggers) != set(RerunTrigger.all()):
         raise InputError(
             "what is stale is decided by this project, not by rerun-triggers",
             remedy="leave --rerun-triggers out of the command and of your Snakemake profile",
         )
     config = dict(text.partition("=")[::2] for text in asked.config or [])
-    profile, targets = config.get("profile", "demo"), sorted(asked.targets)
     forced = any(getattr(asked, name, None) for name in FORCES)
+    call = Call(
+        config.get("profile", "demo"), arguments, sorted(asked.targets),
+        asked.executor in (None, "local"), forced, asked.cores or os.cpu_count() or 1, len(devices()),
+    )  # fmt: skip
     if asked.dryrun:
         if forced:
-            return _snakemake(arguments, LOOK)
-        print(describe(*look(profile, targets)))
+            return _snakemake(Call("", arguments), arguments, LOOK)
+        print(describe(*estimate(call), call.cores, call.gpus))
         return 0
-    local = asked.executor in (None, "local")
-    return run(Call(profile, arguments, targets, local, forced), tell=partial(print, flush=True))
+    return run(call, tell=partial(print, flush=True))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from cmcgns.files import read_json, sha256_file, write_json
 PACKAGE = "cmcgns"
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = Path(".cmcgns/code.json")
+PARTS = Path(".cmcgns/code")
 ENTRY = "cmcgns.step"  # what every job goes through before its own function
 
 
@@ -38,6 +39,33 @@ def fingerprint(*parts: str) -> str:
     if len(_known()) != before:
         _remember()
     return digest.hexdigest()[:16]
+
+
+def keep(code: str, step: str, also: Iterable[str] = ()) -> None:
+    """Remember what a fingerprint is made of, so that `changes` can say later what has changed."""
+    if not (known := PARTS / f"{code}.json").exists():
+        write_json(known, _parts(step, also))
+
+
+def changes(code: str, step: str, also: Iterable[str] = ()) -> list[str]:
+    """The functions, classes and data files that differ between the code with this fingerprint and that on disk, by their names.
+
+    Nothing, if it is not known what that code was made of.
+    """
+    try:
+        before, now = read_json(PARTS / f"{code}.json"), _parts(step, also)
+    except InputError:
+        return []
+    return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+
+
+def _parts(step: str, also: Iterable[str]) -> dict[str, str]:
+    """Name -> hash of whatever `code_of` is made of."""
+    found = {part: sha256_file(ROOT / part) for part in also if "/" in part}
+    modules = (part for part in also if "/" not in part)
+    for module in sorted(closure(ENTRY, step.rpartition(".")[0], *modules)):
+        found |= {f"{module}.{name}" if name else module: digest for name, digest in _read(module)[2].items()}
+    return found
 
 
 def whole_package() -> str:
@@ -80,8 +108,8 @@ def _imports(name: str) -> list[str]:
 
 
 @cache
-def _read(name: str) -> tuple[str, list[str]]:
-    """The hash of a module's normal form, and the names of the package that it imports.
+def _read(name: str) -> tuple[str, list[str], dict[str, str]]:
+    """The hash of a module's normal form, the names of the package that it imports, and the hashes of its parts.
 
     Parsing the whole package takes two seconds, so both are remembered for a file of this size and time of change.
     """
@@ -90,16 +118,17 @@ def _read(name: str) -> tuple[str, list[str]]:
         raise InputError(f"the package has no module {name!r}", file=ROOT)
     state = os.stat(file)
     # the form of a tree belongs to the version of Python
-    key = f"{sys.version_info[0]}.{sys.version_info[1]} {file} {state.st_size} {state.st_mtime_ns}"
+    key = f"2 {sys.version_info[0]}.{sys.version_info[1]} {file} {state.st_size} {state.st_mtime_ns}"
     if key not in _known():
         tree = ast.parse(Path(file).read_bytes())
-        imported = _imported(tree)
-        _known()[key] = [hashlib.sha256(_normal(tree).encode()).hexdigest(), imported]
+        imported, normal = _imported(tree), _normal(tree)
+        parts = {name: _sha256(text) for name, text in _named(tree).items()}
+        _known()[key] = (_sha256(normal), imported, parts)
     return _known()[key]
 
 
 @cache
-def _known() -> dict[str, tuple[str, list[str]]]:
+def _known() -> dict[str, tuple[str, list[str], dict[str, str]]]:
     try:
         known = read_json(CACHE)
     except InputError:
@@ -122,6 +151,26 @@ def _imported(tree: ast.Module) -> list[str]:
         elif isinstance(node, ast.ImportFrom):
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return sorted(name for name in found if name.split(".")[0] == PACKAGE)
+
+
+def _named(tree: ast.Module) -> dict[str, str]:
+    """The parts of a normal form: each function and class by its name, methods by theirs, and the rest under ""."""
+    found: dict[str, list[str]] = {}
+    for node in tree.body:
+        name = getattr(node, "name", "")
+        inside = [
+            n for n in getattr(node, "body", ()) if isinstance(node, ast.ClassDef) and hasattr(n, "name")
+        ]
+        for part in inside:
+            found.setdefault(f"{name}.{part.name}", []).append(ast.dump(part))
+        if inside:
+            node.body = [n for n in node.body if n not in inside]
+        found.setdefault(name, []).append(ast.dump(node))
+    return {name: "".join(texts) for name, texts in found.items()}
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _normal(tree: ast.Module) -> str:

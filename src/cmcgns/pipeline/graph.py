@@ -25,10 +25,10 @@ MARK = "cmcgns jobs: "
 
 
 class Job:
-    """One job of the graph: its rule, its log, and its document (`cmcgns.step.load`)."""
+    """One job of the graph: its rule, its log, its document (`cmcgns.step.load`), and how many CPU cores it asks for."""
 
-    def __init__(self, rule: str, log: str, document: str):
-        self.rule, self.log, self.document = rule, log, document
+    def __init__(self, rule: str, log: str, document: str, threads: int):
+        self.rule, self.log, self.document, self.threads = rule, log, document, threads
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def graph_of(profile: str, targets: Sequence[str] = (), *, remember: bool = True
 
 
 def _ask(arguments: Sequence[str]) -> dict[str, Any]:
-    """`jobs`: (rule, log, document) of all that Snakemake would run if nothing were done; `wanted`: what rule `all` asks for."""
+    """`jobs`: (rule, log, document, threads) of all that Snakemake would run if nothing were done; `wanted`: what rule `all` asks for."""
     command = (sys.executable, "-m", "snakemake", "--dry-run", "--forceall", "--quiet", "host", *arguments)
     done = subprocess.run(
         command, env=os.environ | {TOKEN: LIST}, capture_output=True, text=True, check=False
@@ -124,7 +124,8 @@ def collect() -> None:
                 wanted.extend(map(str, record.input))
             else:
                 words = shlex.split(record.shellcmd)
-                jobs.append([record.rule_name, str(record.log[0]), words[words.index("step") + 1]])
+                job = words[words.index("step") + 1]
+                jobs.append([record.rule_name, str(record.log[0]), job, record.threads])
 
     logger.addHandler(Collector())
     atexit.register(lambda: print(f"\n{MARK}{json.dumps({'jobs': jobs, 'wanted': wanted})}", flush=True))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cmcgns.pipeline import gpu, history, store
+from cmcgns.pipeline.fingerprint import changes
 from cmcgns.pipeline.graph import Graph, Job, by_output, in_order
 from cmcgns.pipeline.history import Entry, hashed_files
 from cmcgns.pipeline.reads import changed as changed_reads
@@ -13,11 +14,32 @@ from cmcgns.pipeline.record import surroundings
 from cmcgns.pipeline.state import file_hash, place
 
 
+class Reason(NamedTuple):
+    """Why a job must run: its `kind`, what it is about, and of a setting the values.
+
+    Kinds: `setting`, `code` (functions, or a step where they are not known), `file`, `after` (a rule that runs again), `other`.
+    """
+
+    kind: str
+    what: str
+    before: Any = None
+    now: Any = None
+
+    def __str__(self) -> str:
+        told = {
+            "setting": f"setting {self.what}: {_short(self.before)} -> {_short(self.now)}",
+            "code": f"code: {self.what}",
+            "file": f"{self.what} has changed",
+            "after": f"{self.what} runs again",
+        }
+        return told.get(self.kind, self.what)
+
+
 class Verdict(NamedTuple):
     """What must run, and why.
 
     Attributes:
-        stale: target -> reason of the jobs whose outputs are not those of these settings, code and inputs. A job after one of
+        stale: target -> reasons of the jobs whose outputs are not those of these settings, code and inputs. A job after one of
             them is stale, too: when its turn comes, it may turn out that its inputs have kept their bytes.
         changed: files that are not as the job that ran has left them.
         unknown: files at the places of outputs that no job has made.
@@ -25,7 +47,7 @@ class Verdict(NamedTuple):
         sound: targets of the jobs that would do now what they have done; their files may be missing or changed.
     """
 
-    stale: dict[str, str]
+    stale: dict[str, list[Reason]]
     changed: list[str]
     unknown: list[str]
     entries: dict[str, Entry]
@@ -62,13 +84,14 @@ def judge(profile: str, jobs: Sequence[Job], *, remember: bool = True) -> Verdic
             ),
             "",
         )
-        reason = "no job has made its files" if said is None else _differs(job, said, expected)
-        raw = {"reads": job.content["folders"], "fills": job.content["fills"]}
-        for kind, folders in raw.items():
-            if not reason and (path := changed_reads(place(kind, target), folders, remember=remember)):
-                reason = f"{path} has changed"
-        if reason or upstream:
-            found.stale[target] = reason or f"{named[upstream].rule} runs again"
+        reasons = (
+            [Reason("other", "no job has made its files")] if said is None else _differs(job, said, expected)
+        )
+        for kind, folders in (("reads", job.content["folders"]), ("fills", job.content["fills"])):
+            if path := changed_reads(place(kind, target), folders, remember=remember):
+                reasons.append(Reason("file", path))
+        if reasons or upstream:
+            found.stale[target] = reasons or [Reason("after", named[upstream].rule)]
             passed_on.add(target)
         else:
             expected |= hashed_files(said)
@@ -79,7 +102,7 @@ def judge(profile: str, jobs: Sequence[Job], *, remember: bool = True) -> Verdic
             found.changed.extend(
                 file for file in there if file in written and file_hash(file) != written[file]
             )
-            found.stale.setdefault(target, "its files are not as a job has left them")
+            found.stale.setdefault(target, [Reason("other", "its files are not as a job has left them")])
     return found
 
 
@@ -134,40 +157,41 @@ def adoptable(
     return chosen
 
 
-def _differs(job: Job, entry: Entry, expected: Mapping[str, str]) -> str:
+def _differs(job: Job, entry: Entry, expected: Mapping[str, str]) -> list[Reason]:
     """Why a job is not the one that an entry speaks of; nothing if it is."""
-    now = job.content
+    now, reasons = job.content, []
     if now["step"] != entry["step"]:
-        return f"it is made by {now['step']}, not by {entry['step']}"
-    if now["code"] != entry["code"]:
-        return f"the code of {now['step']} has changed"
-    if leaf := _first_difference(entry["settings"], now["settings"]):
-        return leaf
+        reasons.append(Reason("other", f"it is made by {now['step']}, not by {entry['step']}"))
+    elif now["code"] != entry["code"]:
+        parts = changes(entry["code"], now["step"], now["also"]) or [now["step"]]
+        reasons += [Reason("code", part) for part in parts]
+    reasons += _differences(entry["settings"], now["settings"])
     for name in sorted(now["inputs"].keys() | entry["inputs"].keys()):
         files = history.files_of({"": now["inputs"].get(name, [])})
         digests = [digest for _, digest in entry["inputs"].get(name, [])]
         if len(files) != len(digests):
-            return f"it reads other files as {name}"
+            reasons.append(Reason("other", f"it reads other files as {name}"))
+            continue
         for file, digest in zip(files, digests, strict=True):
             if (expected.get(file) or _on_disk(file)) not in (None, digest):
-                return f"{file} has changed"
-    return "" if sorted(now["outputs"]) == sorted(entry["outputs"]) else "it writes other files"
+                reasons.append(Reason("file", file))
+    if sorted(now["outputs"]) != sorted(entry["outputs"]):
+        reasons.append(Reason("other", "it writes other files"))
+    return reasons
 
 
 def _on_disk(file: str) -> str | None:
     return file_hash(file) if os.path.isfile(file) else None
 
 
-def _first_difference(before: Any, now: Any, name: str = "") -> str:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in sorted(before.keys() | now.keys()):
-            inner = f"{name}.{key}" if name else key
-            if key not in before or key not in now:
-                return f"setting {inner}: {before.get(key)} -> {now.get(key)}"
-            if found := _first_difference(before[key], now[key], inner):
-                return found
-        return ""
-    return "" if before == now else f"setting {name}: {_short(before)} -> {_short(now)}"
+def _differences(before: Any, now: Any, name: str = "") -> list[Reason]:
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return [] if before == now else [Reason("setting", name, before, now)]
+    return [
+        reason
+        for key in sorted(before.keys() | now.keys())
+        for reason in _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+    ]
 
 
 def _short(value: Any) -> str:

@@ -545,7 +545,7 @@ class Plan:
             "settings": self._shown(),
             "code": self._codes(),
             "figures": [[kind, arm] for kind, arm, _ in self.shown_figures()],
-            "differences": [d for d in _differences(paper, own) if d[0] != "profile"],
+            "differences": [d for d in differences(paper, own) if d[0] != "profile"],
         }
 
     def _shown(self) -> dict[str, Any]:
@@ -566,7 +566,7 @@ class Plan:
                         "as": f"{method}/{phase}",
                         "but": {
                             leaf: now
-                            for leaf, _, now in _differences(
+                            for leaf, _, now in differences(
                                 self.slice("pretrain", arm=method, phase=phase), own
                             )
                         },
@@ -652,7 +652,7 @@ def _leaves(value: Any, path: tuple[str, ...] = ()) -> dict[str, Any]:
     }
 
 
-def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[list[Any]]:
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[list[Any]]:
     """(leaf, value before, value after) of the leaves that differ; None where there is no such leaf."""
     a, b = _leaves(before), _leaves(after)
     return [[leaf, a.get(leaf), b.get(leaf)] for leaf in sorted(a | b) if a.get(leaf) != b.get(leaf)]

@@ -22,7 +22,7 @@ from typing import Any
 from cmcgns.errors import InputError
 from cmcgns.files import write_json
 from cmcgns.pipeline import gpu, history, store
-from cmcgns.pipeline.fingerprint import ROOT, code_of
+from cmcgns.pipeline.fingerprint import ROOT, code_of, keep
 from cmcgns.pipeline.reads import Reads, contents, write_table
 from cmcgns.pipeline.state import file_hash, is_alive, place, prepare, revision
 from cmcgns.progress import progress
@@ -83,6 +83,7 @@ def run(document: str) -> None:
         write_table(place("fills", target), contents(job["fills"]), job["fills"])
         entry = said | found | took | {"identity": name, "made": surroundings(job, _found_device(job))}
         store.note(entry)
+        keep(job["code"], job["step"], job["also"])
         store.publish(entry)
 
 

@@ -1,5 +1,6 @@
 """Everything of a profile in one call: its jobs, then the tables."""
 
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from cmcgns.errors import InputError
 from cmcgns.pipeline import engine
 from cmcgns.pipeline.gpu import devices
 from cmcgns.pipeline.plan import Plan
+from cmcgns.pipeline.price import describe
 from cmcgns.reporting.tables import TITLES
 
 DVC_FOLDERS = ("alignment", "figures", "leakage")
@@ -34,13 +36,14 @@ def reproduce(profile: str, *, files: list[str], raw: Path | None, cores: int | 
     plan = Plan.load(profile)
     link_raw(plan, raw)
     check_raw(plan)
-    if dry_run:
-        print(engine.describe(*engine.look(profile, files)))
-        return 0
     gpus = len(devices())
     arguments = ["--config", f"profile={profile}", *(["--resources", f"gpu={gpus}"] if gpus else [])]
     arguments += ["--cores", str(cores or "all"), *files]
-    code = engine.run(engine.Call(profile, arguments, files), tell=partial(print, flush=True))
+    call = engine.Call(profile, arguments, files, cores=cores or os.cpu_count() or 1, gpus=gpus, quiet=True)
+    if dry_run:
+        print(describe(*engine.estimate(call), call.cores, gpus))
+        return 0
+    code = engine.run(call, tell=partial(print, flush=True))
     if code == 0 and not files:
         # DVC takes every folder for an output, also if a profile has no figures, say
         for name in DVC_FOLDERS:

@@ -1,0 +1,196 @@
+"""What a run would do, why, and how long it would take: told before it, and held against it while it goes on."""
+
+import heapq
+import os
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cmcgns.pipeline import history
+from cmcgns.pipeline.graph import Job, in_order
+from cmcgns.pipeline.judge import Reason, Verdict
+from cmcgns.pipeline.plan import Plan, differences
+from cmcgns.pipeline.runs import about_last, overhead
+from cmcgns.pipeline.state import STATE
+from cmcgns.progress import duration
+
+NOTHING = "Nothing to be done (all requested files are present and up to date)."
+MOST_REASONS, MOST_RULES = 12, 16  # lines: all of it is to fit a screen
+
+
+class Price(NamedTuple):
+    """What a run would do.
+
+    Attributes:
+        certain: jobs that run whatever comes out of others.
+        possible: those that run only if the bytes of what they read change.
+        taken: jobs that are taken over from others that have done them.
+        kept: how many jobs stay as they are.
+        seconds: target -> seconds, of the jobs that would run and whose like has run before.
+        reasons: target -> why.
+        settings: [name, value before, value now] of the profile since its last run here.
+    """
+
+    certain: list[Job]
+    possible: list[Job]
+    taken: list[Job]
+    kept: int
+    seconds: dict[str, float]
+    reasons: dict[str, list[Reason]]
+    settings: list[list[Any]]
+
+
+def price(
+    profile: str, graph: Sequence[Job], jobs: Sequence[Job], found: Verdict, taken: Sequence[str]
+) -> Price:
+    """Of the jobs of a profile's graph those that must run, less those that are taken over."""
+    missing = [Reason("other", "it is not there")]
+    reasons = {job.target: found.stale.get(job.target, missing) for job in jobs}
+    ours = [job for job in jobs if job.target not in set(taken)]
+    only_after = {job.target for job in ours if all(r.kind == "after" for r in reasons[job.target])}
+    settings = about_last(profile).get("settings")
+    now = Plan.load(profile).settings.model_dump(mode="json") if settings else None
+    return Price(
+        [job for job in ours if job.target not in only_after],
+        [job for job in ours if job.target in only_after],
+        [job for job in jobs if job.target in set(taken)],
+        len(graph) - len(jobs),
+        seconds_of(profile, ours),
+        reasons,
+        differences(settings, now) if settings else [],
+    )
+
+
+def seconds_of(profile: str, jobs: Sequence[Job]) -> dict[str, float]:
+    """Target -> how long a job is likely to take: as the last time, else as others of its rule here, else as others of its step."""
+    listed, of_rule, of_step = history.read(profile), {}, {}
+    for entry in _all_entries():
+        of_step.setdefault(entry["step"], []).append(entry["seconds"])
+    own = {job.target: history.local(job.target) or listed.get(job.target) for job in jobs}
+    for job in jobs:
+        if entry := own[job.target]:
+            of_rule.setdefault(job.rule, []).append(entry["seconds"])
+    found = {}
+    for job in jobs:
+        known = of_rule.get(job.rule) or of_step.get(job.step)
+        if entry := own[job.target]:
+            found[job.target] = entry["seconds"]
+        elif known:
+            found[job.target] = statistics.median(known)
+    return found
+
+
+def _all_entries() -> list[history.Entry]:
+    profiles = {path.name for path in Path("results").glob("*")} if STATE.exists() else set()
+    return [entry for profile in sorted(profiles) for entry in history.read(profile).values()]
+
+
+def makespan(jobs: Sequence[Job], seconds: Mapping[str, float], cores: int, gpus: int = 0) -> float:
+    """How long the jobs take on so many cores, each begun as soon as what it reads is there and cores and a GPU are free.
+
+    Args:
+        gpus: 0 for a machine without, on which the jobs that want one do without.
+    """
+    made_by = {file: job.target for job in jobs for file in job.outputs}
+    waiting = {job.target: {made_by[f] for f in job.inputs if f in made_by} for job in jobs}
+    left, free, now = in_order(jobs), [cores, gpus], 0.0
+    running: list[tuple[float, int, str, list[int]]] = []
+    while left or running:
+        for job in list(left):
+            needs = [min(job.threads, cores), min(job.content["gpu"], gpus)]
+            if not waiting[job.target] and all(n <= f for n, f in zip(needs, free, strict=True)):
+                left.remove(job)
+                free = [f - n for n, f in zip(needs, free, strict=True)]
+                heapq.heappush(running, (now + seconds.get(job.target, 0.0), len(left), job.target, needs))
+            if not free[0]:
+                break
+        now, _, ended, needs = heapq.heappop(running)
+        free = [f + n for n, f in zip(needs, free, strict=True)]
+        for others in waiting.values():
+            others.discard(ended)
+    return now
+
+
+def expected(price: Price, cores: int, gpus: int = 0) -> tuple[float, float]:
+    """Seconds that a run takes if only what is certain runs, and if all does."""
+    start, each = overhead()
+
+    def whole(jobs: Sequence[Job]) -> float:
+        return start + each * len(jobs) + makespan(jobs, price.seconds, cores, gpus) if jobs else 0.0
+
+    return whole(price.certain), whole([*price.certain, *price.possible])
+
+
+def describe(price: Price, found: Verdict, cores: int, gpus: int = 0) -> str:
+    """A price to read, on one screen."""
+    ours = [*price.certain, *price.possible]
+    if not ours and not price.taken:
+        return NOTHING
+    lines = [*_why(price), ""] if ours or price.taken else []
+    counts = [Counter(job.rule for job in jobs) for jobs in (price.certain, price.possible, price.taken)]
+    rules = list(dict.fromkeys(job.rule for job in (*ours, *price.taken)))
+    shown = rules if len(rules) <= MOST_RULES else rules[: MOST_RULES - 1]
+    rows = [("job", "runs", "runs if what it reads changes", "is taken over")]
+    rows += [(rule, *(str(count[rule] or "") for count in counts)) for rule in shown]
+    if others := rules[len(shown) :]:
+        rest = (str(sum(count[rule] for rule in others) or "") for count in counts)
+        rows.append((f"{len(others)} other rules", *rest))
+    rows.append(("in all", *(str(count.total() or "") for count in counts)))
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines += [
+        "  ".join(
+            [row[0].ljust(wide[0]), *(t.rjust(w) for t, w in zip(row[1:], wide[1:], strict=True))]
+        ).rstrip()
+        for row in rows
+    ]
+    lines += ["", how_long(price, cores, gpus)]
+    moved = [(found.changed, "is not what a job has written"), (found.unknown, "was made by no job")]
+    lines += [f"{file} {what}: to be moved away" for files, what in moved for file in files]
+    return "\n".join(lines)
+
+
+def _why(price: Price) -> list[str]:
+    """What has changed, each thing once, and how many jobs it concerns; settings by their names in params.yaml."""
+    told: Counter[str] = Counter()
+    named = {(name.rpartition(".")[2], _key(a), _key(b)): name for name, a, b in price.settings}
+    used = set()
+    for target, reasons in price.reasons.items():
+        for reason in reasons:
+            if reason.kind == "after":
+                continue
+            key = (reason.what.rpartition(".")[2], _key(reason.before), _key(reason.now))
+            if reason.kind == "setting" and key in named:
+                used.add(named[key])
+                reason = reason._replace(what=named[key])
+            if reason.kind == "other" and os.path.exists(target):
+                told[f"{target}: {reason}"] += 1
+            else:
+                told[str(reason)] += 1
+    rest = [Reason("setting", name, a, b) for name, a, b in price.settings if name not in used]
+    lines = [f"{reason}  ({count} job{'s' * (count > 1)})" for reason, count in told.most_common()]
+    lines += [f"{reason}  (no job that has run reads it)" for reason in rest]
+    more = len(lines) - MOST_REASONS
+    return lines if more <= 0 else [*lines[:MOST_REASONS], f"and {more} more"]
+
+
+def _key(value: Any) -> str:
+    return str(value)
+
+
+def how_long(price: Price, cores: int, gpus: int = 0) -> str:
+    """How long the jobs take that run, and how many there are besides."""
+    kept, ours = f"{price.kept} jobs stay as they are.", [*price.certain, *price.possible]
+    if not ours:
+        return f"Nothing is computed. {kept}"
+    unknown = Counter(job.rule for job in ours if job.target not in price.seconds)
+    if unknown.total() == len(ours):
+        return f"How long it takes is not known: nothing like it has run here. {kept}"
+    least, most = expected(price, cores, gpus)
+    told = f"About {duration(most)} on {cores} cores" + (f" and {gpus} GPUs" if gpus else "")
+    if price.possible and price.certain:
+        told += f", {duration(least)} if what comes out of the first is as before"
+    if unknown:
+        told += f", and {unknown.total()} jobs that have not run here yet: {', '.join(unknown)}"
+    return f"{told}. {kept}"
