@@ -2,6 +2,7 @@
 # (src/cmcgns/pipeline/document.py). Numbers are in params.yaml, the list of runs in src/cmcgns/pipeline/plan.py.
 import os
 import sys
+from functools import partial
 
 from snakemake.utils import min_version
 
@@ -10,7 +11,8 @@ min_version("9.20")
 from cmcgns.errors import InputError
 from cmcgns.methods import METHODS
 from cmcgns.pipeline import engine
-from cmcgns.pipeline.document import job
+from cmcgns.pipeline.audience import COUNTS, LEARNT, SYNTHETIC
+from cmcgns.pipeline import document
 from cmcgns.pipeline.plan import ALIGN, FILM_GROUPS, HEADS, PRETRAIN, TABLE_STEPS, Plan
 
 # Whoever calls Snakemake, and with whatever switches: the lock first, then what is stale, then the graph.
@@ -27,6 +29,8 @@ P = PLAN.paths
 S = PLAN.settings
 LOGS = f"logs/{S.profile}"
 RAW = {"raw": P.raw}
+job = partial(document.job, downloads=not S.synthetic)
+SOURCES = [SYNTHETIC] if S.synthetic else []  # whose data raw files are, where it is not the download of their name
 WORLD = P.truth("manifest.json") if S.synthetic else []  # a synthetic world's manifest stands for its raw files
 
 # One line for all rules. Jobs call `cmcgns` of this environment, activated or not.

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import hmac
 import io
 import json
 import os
@@ -78,8 +77,3 @@ def sha256_file(path: str | Path) -> str:
     """Hex sha256 of a file's bytes."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def hashed(name: str, key: str) -> str:
-    """16 hex digits in place of an id; who does not have `key` cannot try out ids."""
-    return hmac.new(key.encode(), name.encode(), hashlib.sha256).hexdigest()[:16]

@@ -32,7 +32,8 @@ def load(document: str) -> dict[str, Any]:
     be there and are not read; `folders`: folders in which the function finds its files itself; `fills`: folders that it fills; `settings`, all that it may
     read of params.yaml, and how its wildcards are set; `how`: what changes no byte of the outputs, such as workers;
     `code`: fingerprint; `also`: modules and data files that its code consists of beside what the function imports; `gpu`: how
-    many GPUs, each with a process of its own.
+    many GPUs, each with a process of its own; `sources`, `shows`: see `pipeline.audience`;
+    `private`: its files are for their owner alone.
 
     Raises:
         InputError: it is no job.
@@ -40,7 +41,8 @@ def load(document: str) -> dict[str, Any]:
     try:
         job = json.loads(document)
         job = {"step": job["step"], "code": job["code"]} | {k: job.get(k) or {} for k in (*GIVEN, "requires")} | {
-            "also": job.get("also") or [], "gpu": job.get("gpu") or 0
+            "also": job.get("also") or [], "gpu": job.get("gpu") or 0,
+            "sources": job.get("sources") or [], "shows": job.get("shows") or {}, "private": bool(job.get("private")),
         }  # fmt: skip
         for kind in ("inputs", "outputs", "requires"):
             job[kind] = {name: expand(value) for name, value in job[kind].items()}

@@ -21,12 +21,13 @@ rule audit:
         store_table=ancient([P.store_table(source) for source in PLAN.sources()]),
         split=SPLITS,
         ranks=RANKS,
+        key=P.key,
     output:
         out=P.audit,
     log:
         f"{LOGS}/audit.log",
     params:
-        job=job("cmcgns.audit.profile.audit_profile", lambda wc: PLAN.slice("audit")),
+        job=job("cmcgns.audit.profile.audit_profile", lambda wc: PLAN.slice("audit"), shows={"out": COUNTS}),
     shell:
         STEP
 
@@ -39,7 +40,9 @@ rule gate:
     log:
         f"{LOGS}/gate-{{scheme}}.log",
     params:
-        job=job("cmcgns.audit.gate.pass_gate", lambda wc: PLAN.slice("gate", scheme=wc.scheme)),
+        job=job(
+            "cmcgns.audit.gate.pass_gate", lambda wc: PLAN.slice("gate", scheme=wc.scheme), shows={"out": COUNTS}
+        ),
     shell:
         STEP
 
@@ -55,7 +58,7 @@ rule audit_runs:
     log:
         f"{LOGS}/audit_runs.log",
     params:
-        job=job("cmcgns.audit.runs.audit_runs", lambda wc: PLAN.slice("audit_runs")),
+        job=job("cmcgns.audit.runs.audit_runs", lambda wc: PLAN.slice("audit_runs"), shows={"out": COUNTS}),
     shell:
         STEP
 
@@ -76,6 +79,7 @@ rule audit_page:
             "cmcgns.reporting.audit_page.write_audit_page",
             lambda wc: PLAN.slice("audit_page"),
             also=lambda wc: ["reporting/templates/audit.html.j2"],
+            shows={"out": COUNTS},
         ),
     shell:
         STEP

@@ -38,6 +38,8 @@ rule align:
             lambda wc: PLAN.slice("align", kind=wc.kind, arm=wc.arm),
             also=lambda wc: PLAN.objective(wc.arm),
             folders={} if S.synthetic else RAW,
+            sources=lambda wc: SOURCES or ["ms_cxr"],
+            shows={"metrics": COUNTS},
             gpu=1,
         ),
     wildcard_constraints:
@@ -74,6 +76,7 @@ rule attention:
             lambda wc: PLAN.slice("attention", arm=wc.arm),
             also=lambda wc: PLAN.objective(wc.arm),
             folders={} if S.synthetic else RAW,
+            sources=lambda wc: SOURCES or ["ms_cxr"],
             gpu=1,
         ),
     threads: S.downstream.threads
@@ -95,6 +98,10 @@ rule tsne:
     log:
         f"{LOGS}/figures/tsne-{{arm}}.log",
     params:
-        job=job("cmcgns.reporting.figures.tsne_figure", lambda wc: PLAN.slice("tsne", arm=wc.arm)),
+        job=job(
+            "cmcgns.reporting.figures.tsne_figure",
+            lambda wc: PLAN.slice("tsne", arm=wc.arm),
+            shows={"png": COUNTS, "pdf": COUNTS, "json": COUNTS},  # points without names
+        ),
     shell:
         STEP

@@ -15,11 +15,27 @@ if S.synthetic:
                 "cmcgns.synthetic.synthesize.synthesize_world",
                 lambda wc: PLAN.slice("synthesize"),
                 fills=RAW,
+                sources=lambda wc: SOURCES,
                 how=lambda wc, threads: {"workers": threads},
             ),
         threads: workflow.cores
         shell:
             STEP
+
+
+rule key:
+    output:
+        out=P.key,
+    log:
+        f"{LOGS}/key.log",
+    params:
+        job=job(
+            "cmcgns.hidden_ids.write_key",
+            lambda wc: {"random": not S.synthetic},
+            sources=lambda wc: SOURCES or PLAN.sources(),
+        ),
+    shell:
+        STEP
 
 
 rule extract_reports:
@@ -34,6 +50,7 @@ rule extract_reports:
             "cmcgns.reports.extract.extract_reports",
             lambda wc: PLAN.slice("reports"),
             folders=RAW,
+            sources=lambda wc: SOURCES or ["mimic_cxr"],
         ),
     shell:
         STEP
@@ -54,6 +71,7 @@ rule index:
             lambda wc: PLAN.slice("index", source=wc.source),
             also=lambda wc: [f"cmcgns.sources.{wc.source}"],
             folders=RAW,
+            sources=lambda wc: SOURCES or [wc.source],
         ),
     shell:
         STEP
@@ -74,6 +92,7 @@ rule images:
             lambda wc: PLAN.slice("images", source=wc.source),
             also=lambda wc: [f"cmcgns.sources.{wc.source}"],
             folders=RAW,
+            sources=lambda wc: SOURCES or [wc.source],
             how=lambda wc, threads: {"workers": threads},
         ),
     threads: max(1, (workflow.cores or 1) // 4)

@@ -11,7 +11,12 @@ rule features:
     log:
         f"{LOGS}/features/{{trunk}}-{{source}}.log",
     params:
-        job=job("cmcgns.evaluation.encode.write_features", lambda wc: PLAN.slice("features"), gpu=1),
+        job=job(
+            "cmcgns.evaluation.encode.write_features",
+            lambda wc: PLAN.slice("features"),
+            shows={"out": LEARNT},
+            gpu=1,
+        ),
     threads: S.downstream.threads
     resources:
         gpu=1,
@@ -39,6 +44,7 @@ for task, other in ((task, other) for task in HEADS for other in SCHEMES):
             index=P.index("{source}"),
             split=P.split("{source}", other or PLAN.scheme),
             ranks=P.ranks("{source}", other or PLAN.scheme, "{seed}"),
+            key=P.key,
             gate=P.gate(other or PLAN.scheme),
         output:
             predictions=P.cell("{arm}", f"{task}-{{source}}", "{fraction}", "{seed}", other) + "/predictions.parquet",
@@ -53,6 +59,7 @@ for task, other in ((task, other) for task in HEADS for other in SCHEMES):
                     "seed": int(wc.seed),
                 },
                 requires=["gate"],
+                shows={"predictions": LEARNT, "metrics": COUNTS},
                 gpu=1,
             ),
         threads: S.downstream.threads

@@ -52,6 +52,7 @@ rule pretrain:
                     "run": f"{S.profile}/{wc.arm}/{wc.phase}",
                 },
             },
+            shows={"best": LEARNT, "last": LEARNT, "history": COUNTS, "compute": COUNTS},
             gpu=S.pretraining.devices,
         ),
     threads: S.pretraining.threads
@@ -73,6 +74,7 @@ rule export_trunk:
         job=job(
             "cmcgns.training.export.export_trunk",
             lambda wc: PLAN.slice("export_trunk", trunk=wc.trunk),
+            shows={"out": LEARNT},
         ),
     shell:
         STEP

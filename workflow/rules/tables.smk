@@ -16,6 +16,7 @@ for table in PLAN.tables():
                 TABLE_STEPS[table],
                 lambda wc, table=table: PLAN.slice("table", name=table),
                 also=lambda wc: ["reporting/paper_tables.csv"],
+                shows=dict.fromkeys(PLAN.table_files(table), COUNTS),
             ),
         shell:
             STEP
@@ -30,7 +31,7 @@ rule summary:
     log:
         f"{LOGS}/tables/metrics.log",
     params:
-        job=job("cmcgns.reporting.summary.write_summary", lambda wc: {}),
+        job=job("cmcgns.reporting.summary.write_summary", lambda wc: {}, shows={"out": COUNTS}),
     shell:
         STEP
 
@@ -50,6 +51,7 @@ rule report:
                 "reporting/paper_tables.csv",
                 *(f"reporting/templates/report.{ending}" for ending in ("html.j2", "css", "js")),
             ],
+            shows={"out": COUNTS},
         ),
     shell:
         STEP

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cmcgns.errors import InputError
+from cmcgns.hidden_ids import read_key, write_key
 from cmcgns.progress import progress
 
 if TYPE_CHECKING:  # the command line starts without pandas
@@ -17,6 +18,12 @@ if TYPE_CHECKING:  # the command line starts without pandas
 
 audit_app = typer.Typer(no_args_is_help=True, help="Find and count the leaks of splits.")
 Out = Annotated[Path | None, typer.Option(help="Write findings and facts as JSON.")]
+Key = Annotated[
+    Path | None,
+    typer.Option(
+        help="Show examples of ids, hashed with the secret in this file, which is made if it is not there."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print them as JSON.")]
 
 
@@ -34,6 +41,7 @@ def labels(
             help="SOURCE=FILE, patients of a source's images: a CSV with image, group, or the NIH map."
         ),
     ] = None,
+    key: Key = None,
     out: Out = None,
     json_output: Json = False,
 ) -> None:
@@ -43,7 +51,7 @@ def labels(
 
     if not folder.is_dir():
         raise InputError("the folder of label files does not exist", file=folder)
-    _finish(*audit_labels(folder, tuple(scheme or SCHEMES), _maps(groups or [])), out, json_output)
+    _finish(*audit_labels(folder, tuple(scheme or SCHEMES), _maps(groups or []), _key(key)), out, json_output)
 
 
 @audit_app.command("table", epilog="Example: cmcgns audit table split.csv --id image --group patient")
@@ -56,6 +64,7 @@ def table(
     group: Annotated[str | None, typer.Option(help="Column of patients.")] = None,
     label: Annotated[str | None, typer.Option(help="Column of classes.")] = None,
     image_root: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
+    key: Key = None,
     out: Out = None,
     json_output: Json = False,
 ) -> None:
@@ -66,7 +75,7 @@ def table(
         raise InputError("the table does not exist", file=file)
     columns = {"image": image, "split": split, "group": group, "label": label}
     with progress("images") as tick:
-        found = audit_table(file, **columns, image_root=image_root, progress=tick)
+        found = audit_table(file, **columns, image_root=image_root, key=_key(key), progress=tick)
     _finish(*found, out, json_output)
 
 
@@ -102,6 +111,14 @@ def render(findings: Sequence[Finding], facts: Sequence[Fact]) -> str:
     ]
     counts = ", ".join(f"{sum(f.severity == s for f in findings)} {s}" for s in SEVERITIES[:2])
     return "\n".join([*lines, f"{len(findings)} findings: {counts}"])
+
+
+def _key(file: Path | None) -> str:
+    if file is None:
+        return ""
+    if not file.exists():
+        write_key(random=True, out=file)
+    return read_key(file)
 
 
 def _maps(texts: Sequence[str]) -> dict[str, Path]:

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cmcgns.files import hashed, write_json
+from cmcgns.files import write_json
+from cmcgns.hidden_ids import hashed
 
 SEVERITIES = ("critical", "warning", "info")
 EXAMPLES = 20  # hashed ids that a finding shows
@@ -86,9 +87,10 @@ def hash_examples(ids: Iterable[str], key: str) -> tuple[str, ...]:
     """The first 20 of the sorted distinct ids as `hashed` writes them.
 
     Args:
-        key: the sha256 of the index table, or of the label file where there is no index: without the data the
-            hashes cannot be tried out.
+        key: see `hidden_ids`; without one there are no examples.
     """
+    if not key:
+        return ()
     first = sorted(set(map(str, ids)))[:EXAMPLES]
     return tuple(hashed(name, key) for name in first)
 

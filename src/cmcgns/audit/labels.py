@@ -9,7 +9,6 @@ import pandas as pd
 from cmcgns.audit import balance, checks, contents
 from cmcgns.audit.findings import Fact, Finding, Result
 from cmcgns.errors import InputError
-from cmcgns.files import sha256_file
 from cmcgns.sources import NAMES, source
 from cmcgns.sources.csvs import read_strings
 from cmcgns.sources.folders import find_file
@@ -23,7 +22,10 @@ _MIMIC_SPLIT, _MIMIC_METADATA = "mimic-cxr-2.0.0-split.csv", "mimic-cxr-2.0.0-me
 
 
 def audit_labels(
-    folder: Path, schemes: Sequence[str] = SCHEMES, groups: Mapping[str, Path] | None = None
+    folder: Path,
+    schemes: Sequence[str] = SCHEMES,
+    groups: Mapping[str, Path] | None = None,
+    key: str = "",
 ) -> Result:
     """Findings and facts of all sources whose label files are below `folder`.
 
@@ -31,6 +33,7 @@ def audit_labels(
         schemes: which of `SCHEMES` to draw.
         groups: source -> map of its images to patients (columns `image, group`, or the public NIH map); rsna's
             serves COVIDx' rows of RSNA origin too, and is taken from the folder where it lies there.
+        key: with which examples of ids are hashed; without one there are none.
 
     Raises:
         InputError: no source is there, or a map does not fit.
@@ -49,7 +52,7 @@ def audit_labels(
         root = _find(name, folder)
         if root is None:
             continue
-        keys[name] = sha256_file(_label_files(name, root)[0])
+        keys[name] = key
         index, result = _read(name, root, maps, keys[name])
         found.add(*result)
         if index is not None:

@@ -9,7 +9,8 @@ from cmcgns.audit import checks
 from cmcgns.audit.duplicates import near_duplicate_findings
 from cmcgns.audit.findings import Fact, Result, to_document
 from cmcgns.audit.labels import check_scheme, check_split, unknown_groups
-from cmcgns.files import sha256_file, write_json
+from cmcgns.files import write_json
+from cmcgns.hidden_ids import read_key
 from cmcgns.images.duplicates import find_duplicates
 from cmcgns.images.store import ImageStore
 from cmcgns.parquet import read_parquet
@@ -29,6 +30,7 @@ def audit_profile(
     store_table: Sequence[Path],
     split: Sequence[Path],
     ranks: Sequence[Path] = (),
+    key: Path,
     out: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
@@ -39,6 +41,7 @@ def audit_profile(
         near_duplicates: compare the pixels, too (A13).
         index, unmatched, store, store_table, split: one a source, in the order of `sources`; the splits of `scheme`.
         ranks: subsets under `scheme`; of every source but mimic_cxr, one a seed.
+        key: of the ids that are shown hashed.
         out: `audit.json`; its findings name their scheme, those of the label files none.
         progress: see `find_duplicates`.
 
@@ -46,8 +49,8 @@ def audit_profile(
         Findings and facts, as written.
     """
     indexes = dict(zip(sources, map(read_parquet, index), strict=True))
-    # the key that hides ids elsewhere in the results, so that an example here can be found there
-    keys = dict(zip(sources, map(sha256_file, index), strict=True))
+    # that which hides ids elsewhere in the results, so that an example here can be found there
+    keys = dict.fromkeys(sources, read_key(key))
     stores = {name: ImageStore(*files) for name, *files in zip(sources, store, store_table, strict=True)}
     own = dict(zip(sources, split, strict=True))
     subset_keys = [(name, seed) for name in sources if name != "mimic_cxr" for seed in seeds]

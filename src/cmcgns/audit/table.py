@@ -8,7 +8,6 @@ import pandas as pd
 from cmcgns.audit import balance, checks
 from cmcgns.audit.findings import Fact, Finding, Result, hash_examples
 from cmcgns.errors import InputError
-from cmcgns.files import sha256_file
 from cmcgns.images.decode import read_grey8
 from cmcgns.sources.csvs import read_strings, refuse
 
@@ -29,6 +28,7 @@ def audit_table(
     group: str | None = None,
     label: str | None = None,
     image_root: Path | None = None,
+    key: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
     """Findings and facts of a CSV file (plain or gzipped) with one row an image.
@@ -37,6 +37,7 @@ def audit_table(
         image, group, split, label: names of its columns. Values of the split column are free; those that mean train,
             validation and test are put in this order, others follow by name, and every pair is compared.
         image_root: where the images lie, named by the column `image`.
+        key: with which examples of ids are hashed; without one there are none.
         progress: see `find_duplicates`.
 
     Raises:
@@ -55,7 +56,7 @@ def audit_table(
     parts = order_parts(frame["split"].unique())
     if len(parts) < 2:
         raise InputError("there is one split only", file=path, row=split, expected="two or more")
-    key, found = sha256_file(path), Result([], [])
+    found = Result([], [])
     again = frame.duplicated(["image_id", "split"])
     if again.any():
         text = f"{again.sum():,} rows repeat an image of their own split"

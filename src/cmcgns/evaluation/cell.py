@@ -1,7 +1,7 @@
 """What the three tasks share: the images of one run, and writing its predictions and metrics.
 
 A `run` is what their steps `finetune` are given alike: the files `store, store_table, index, split, ranks` (of the training
-images under this seed), those to write, `predictions, metrics`, and the settings `arch, size, resize, precision, bootstrap,
+images under this seed) and `key` (of the ids in results), those to write, `predictions, metrics`, and the settings `arch, size, resize, precision, bootstrap,
 threads`.
 """
 
@@ -12,7 +12,8 @@ import pandas as pd
 import torch
 
 from cmcgns.errors import InputError
-from cmcgns.files import hashed, sha256_file, write_json
+from cmcgns.files import sha256_file, write_json
+from cmcgns.hidden_ids import hashed, read_key
 from cmcgns.images.store import ImageStore
 from cmcgns.parquet import read_parquet, write_parquet
 from cmcgns.splits.subsets import take
@@ -65,11 +66,10 @@ def write_run(
 ) -> dict[str, Any]:
     """Write `run["predictions"]` (the test images) and then `run["metrics"]`.
 
-    Ids are hashed with the source's index as the key: image names and patients of credentialed data do not belong into
-    results, and without the data the hashes cannot be tried out.
+    Ids are hashed with the key of the profile: image names and patients of credentialed data do not belong into results.
     """
     test = images.iloc[positions(images, "test")]
-    key = sha256_file(run["index"])
+    key = read_key(run["key"])
     ids = {"image": "image_id", "group": "group_id"}
     identity = {name: [hashed(value, key) for value in test[column]] for name, column in ids.items()}
     write_parquet(pd.DataFrame(identity | predicted), run["predictions"])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from cmcgns.files import canonical
+from cmcgns.pipeline.audience import COUNTS
 from cmcgns.pipeline.fingerprint import code_of
 from cmcgns.step import squeeze
 
@@ -19,6 +20,9 @@ def job(
     requires: Iterable[str] = (),
     folders: Mapping[str, str] | None = None,
     fills: Mapping[str, str] | None = None,
+    sources: Callable[[Any], Iterable[str]] = lambda wildcards: (),
+    shows: Mapping[str, str] | None = None,
+    downloads: bool = False,
     how: Callable[[Any, int], Mapping[str, Any]] = lambda wildcards, threads: {},
     gpu: int = 0,
 ) -> Callable[..., str]:
@@ -30,6 +34,9 @@ def job(
         also: of the wildcards: code that the function does not import by a statement (`fingerprint.code_of`).
         requires: names of inputs that must be there and are not read.
         folders: in which the function finds its files itself: the raw ones.
+        sources: of the wildcards: whose data it reads in folders.
+        shows: output -> how much it lets see of what it was made of, if less than that itself (`pipeline.audience`).
+        downloads: its profile reads them, and not a synthetic world: its files are for their owner alone, but those that show counts.
         fills: folders that it fills, whose files no other rule names.
         how: of wildcards and threads: what changes no byte of the outputs.
         gpu: how many.
@@ -46,6 +53,9 @@ def job(
                 "requires": {k: v for k, v in named.items() if v and k in requires},
                 "folders": dict(folders or {}),
                 "fills": dict(fills or {}),
+                "sources": sorted(sources(wildcards)),
+                "shows": dict(shows or {}),
+                "private": downloads and any((shows or {}).get(name) != COUNTS for name in output.keys()),  # noqa: SIM118
                 "outputs": {name: _files(output[name]) for name in output.keys()},  # noqa: SIM118
                 "settings": settings(wildcards),
                 "how": how(wildcards, threads),

@@ -20,7 +20,7 @@ from cmcgns.pipeline.state import STATE, file_hash, place
 Entry = dict[str, Any]
 Hashed = dict[str, list[list[str]]]  # name -> pairs of file and sha256
 KEYS = ("step", "code", "settings", "inputs", "outputs", "identity", "made", "started", "seconds")
-ALSO = ("reads", "fills", "adopted")  # of some
+ALSO = ("reads", "fills", "adopted", "sources", "shows", "private")  # of some
 TAKEN_AWAY = STATE / "taken-away"  # files at the places of outputs that are not what a job has written
 # Whatever lies in these folders of a profile was made by a job, but for what a killed training left to go on from.
 MADE = {

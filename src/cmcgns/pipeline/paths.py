@@ -21,6 +21,11 @@ class Paths:
     def raw(self) -> str:
         return f"{self.data}/raw"
 
+    @property
+    def key(self) -> str:
+        """The secret with which ids in results are hashed."""
+        return f"{self.data}/key"
+
     def truth(self, file: str) -> str:
         return f"{self.data}/truth/{file}"
 

@@ -41,6 +41,8 @@ def run(document: str) -> None:
         InputError: what the job says of bad input; a file that it needs is not there; its code is not the graph's.
     """
     job = load(document)
+    if job["private"]:
+        os.umask(0o077)
     prepare()
     with _noted(job):
         if code_of(job["step"], job["also"]) != job["code"]:
@@ -71,15 +73,10 @@ def run(document: str) -> None:
             output: [[file, _hash(file, job["step"])] for file in history.files_of({"": files})]
             for output, files in sorted(job["outputs"].items())
         }
-        said = {key: job[key] for key in ("step", "code", "settings")}
+        said = {key: job[key] for key in ("step", "code", "settings", "fills", "sources", "shows", "private")}
         took = {"started": round(started, 3), "seconds": round(time.time() - started, 3)}
         target = history.target_of(job)
-        found = {
-            "inputs": inputs,
-            "outputs": outputs,
-            "reads": reads.finish(place("reads", target)),
-            "fills": job["fills"],
-        }
+        found = {"inputs": inputs, "outputs": outputs, "reads": reads.finish(place("reads", target))}
         write_table(place("fills", target), contents(job["fills"]), job["fills"])
         entry = said | found | took | {"identity": name, "made": surroundings(job, _found_device(job))}
         store.note(entry)

@@ -10,7 +10,9 @@ from rich.markdown import Markdown
 
 from cmcgns.errors import InputError
 from cmcgns.pipeline import engine
+from cmcgns.pipeline.audience import may_travel
 from cmcgns.pipeline.gpu import devices
+from cmcgns.pipeline.graph import graph_of
 from cmcgns.pipeline.plan import Plan
 from cmcgns.pipeline.price import describe
 from cmcgns.reporting.tables import TITLES
@@ -39,6 +41,8 @@ def reproduce(profile: str, *, files: list[str], raw: Path | None, cores: int | 
     gpus = len(devices())
     arguments = ["--config", f"profile={profile}", *(["--resources", f"gpu={gpus}"] if gpus else [])]
     arguments += ["--cores", str(cores or "all"), *files]
+    if not plan.settings.synthetic:
+        may_travel([job.content for job in graph_of(profile).jobs], profile)
     call = engine.Call(profile, arguments, files, cores=cores or os.cpu_count() or 1, gpus=gpus, quiet=True)
     if dry_run:
         print(describe(*engine.estimate(call), call.cores, gpus))
@@ -71,6 +75,12 @@ def link_raw(plan: Plan, raw: Path | None) -> None:
             raise InputError(
                 f"it already leads to {link.resolve()}", file=link, remedy="remove it to read other downloads"
             )
+    for folder in (
+        plan.paths.data,
+        f"logs/{plan.settings.profile}",
+    ):  # names of patients' files stand in logs, too
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        Path(folder).chmod(0o700)
     if not link.exists():
         raise InputError(
             "there are no raw files",

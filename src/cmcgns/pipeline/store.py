@@ -245,6 +245,11 @@ def publish(entry: Entry, tell: Callable[[str], None] = print) -> bool:
     top, key = shared(), key_of(entry["identity"], entry["made"])
     if not top or (folder := top / key[:2] / key[2:]).exists():
         return False
+    if entry.get("private") and top.exists() and top.stat().st_mode & 0o077:
+        tell(
+            f"not put into the store {top}: others may read it, and this was made of downloads that they may not have"
+        )
+        return False
     temporary = top / f".{secrets.token_hex(8)}.tmp"
     try:
         top.mkdir(mode=0o700, parents=True, exist_ok=True)
