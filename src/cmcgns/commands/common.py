@@ -6,6 +6,12 @@ from typing import Annotated, Any
 import typer
 
 Profile = Annotated[str, typer.Option(help="Which profile of params.yaml.")]
+ForHolders = Annotated[
+    bool,
+    typer.Option(
+        "--for-holders", help="It goes to people who have signed the agreements of the data it was made of."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="For a machine.")]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cmcgns.commands.common import Json, example, say, say_counts, say_json
+from cmcgns.commands.common import ForHolders, Json, Profile, example, say, say_counts, say_json
 from cmcgns.errors import InputError
 from cmcgns.progress import progress
 
@@ -84,6 +84,33 @@ def manifest(
                 say(f"{what}: {name}")
         if any(found):
             raise typer.Exit(1)
+
+
+@app.command(epilog=example("splits --profile demo --out lists"))
+def splits(
+    out: Annotated[Path, typer.Option(help="Folder; a CSV a source and scheme.")],
+    profile: Profile = "demo",
+    for_holders: ForHolders = False,
+) -> None:
+    """Write the exact lists of images of each split and label fraction: ids, no labels."""
+    from cmcgns.pipeline.audience import LEARNT, of_files, require
+    from cmcgns.pipeline.plan import Plan
+    from cmcgns.splits.lists import write_list
+
+    plan = Plan.load(profile)
+    known = of_files(profile)
+    for source in plan.sources():
+        file = plan.paths.split(source, plan.scheme)
+        if file not in known:
+            raise InputError(
+                "there is no split yet", file=file, remedy=f"cmcgns reproduce --profile {profile}"
+            )
+        require(file, profile, for_holders, shows=LEARNT)
+        seeds = plan.settings.downstream.seeds if source != "mimic_cxr" else []
+        ranks = {seed: Path(plan.paths.ranks(source, plan.scheme, seed)) for seed in seeds}
+        say(
+            f"{write_list(Path(file), ranks, out / f'{source}-{plan.scheme}.csv')} rows: {out}/{source}-{plan.scheme}.csv"
+        )
 
 
 @reports_app.command("extract", epilog=example("reports extract downloads --out reports.parquet"))

@@ -126,6 +126,31 @@ def store(
         raise typer.Exit(1)
 
 
+@app.command(epilog=example("audience results/demo/tables/table1.csv"))
+def audience(
+    files: Annotated[
+        list[str] | None, typer.Argument(help="Files of the profile; all kinds of output, if none.")
+    ] = None,
+    profile: Profile = "demo",
+) -> None:
+    """Say who may have a file, or a table of what the rules make, as Markdown."""
+    from cmcgns.files import markdown_text
+    from cmcgns.pipeline.audience import of_files, table
+    from cmcgns.pipeline.graph import graph_of
+
+    if files:
+        known = of_files(profile)
+        for file in files:
+            if file not in known:
+                raise InputError("no job has made it", file=file)
+            who, sources = known[file]
+            say(f"{file}: {who}{' (' + ', '.join(sources) + ')' if sources else ''}")
+        return
+    jobs = graph_of(profile).jobs
+    rows = table([job.content for job in jobs], {job.target: job.rule for job in jobs})
+    say(markdown_text([("rule", "output", "shows", "for"), *rows]).rstrip())
+
+
 @app.command(epilog=example("verify --profile demo"))
 def verify(profile: Profile = "demo", json_output: Json = False) -> None:
     """Hash every output of a profile anew and hold it against the ledger; status 1 if one is not what a run wrote."""

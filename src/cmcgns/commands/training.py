@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cmcgns.commands.common import Profile, example, say, say_json
+from cmcgns.commands.common import ForHolders, Profile, example, say, say_json
 
 app = typer.Typer()
 
@@ -29,13 +29,17 @@ def export(
     to: Annotated[Literal["torchvision", "timm", "huggingface"], typer.Option(help="Whose names.")],
     profile: Profile = "demo",
     out: Annotated[Path | None, typer.Option(help="results/<profile>/export/... if not given.")] = None,
+    for_holders: ForHolders = False,
 ) -> None:
     """Write a pre-trained model for use in another library, with a model card; nothing is uploaded."""
+    from cmcgns.pipeline.audience import require
     from cmcgns.pipeline.plan import Plan
     from cmcgns.reporting.model_card import write_card
     from cmcgns.training.take_away import export_model
 
     plan = Plan.load(profile)
+    if Path(plan.paths.trunk(method)).exists():
+        require(plan.paths.trunk(method), profile, for_holders)
     folder = out or Path(plan.paths.results, "export", method, to)
     code = export_model(plan, method, to, folder)
     write_card(plan, method, to, code, folder)

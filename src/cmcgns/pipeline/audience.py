@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from cmcgns.errors import InputError
+from cmcgns.pipeline import history
 from cmcgns.pipeline.history import files_of
 
 # What a file shows, from little to much.
@@ -36,10 +37,13 @@ def terms(source: str) -> Mapping[str, str]:
     return TERMS.get(source, DOWNLOAD)
 
 
-def audiences(made: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, list[str]]]:
+def audiences(
+    made: Iterable[Mapping[str, Any]], most_shown: str = CONTENT
+) -> dict[str, tuple[str, list[str]]]:
     """File -> its audience, and the sources that bind it.
 
     Args:
+        most_shown: of extracts that show no more.
         made: jobs or histories of jobs: `inputs` and `outputs` by name, as files or pairs of file and hash, `sources`, `shows`.
     """
     made = list(made)
@@ -76,7 +80,10 @@ def audiences(made: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, list[st
     result = {}
     for file, one in by_file.items():
         read(one)
-        who = {source: terms(source)[shown] for source, shown in shown_by(file).items()}
+        shown_of = {
+            source: min(shown, most_shown, key=SHOWN.index) for source, shown in shown_by(file).items()
+        }
+        who = {source: terms(source)[shown] for source, shown in shown_of.items()}
         audience = max(who.values(), key=AUDIENCES.index, default=ANYONE)
         result[file] = audience, sorted(source for source in who if who[source] == audience)
     return result
@@ -120,6 +127,41 @@ def pushed(profile: str, stages: str | Path = "dvc.yaml") -> list[str]:
             if (options or {}).get("push", True):
                 found.append(name.replace("${item}", profile).rstrip("/"))
     return found
+
+
+def of_files(profile: str, shows: str = CONTENT) -> dict[str, tuple[str, list[str]]]:
+    """`audiences` of all files that have a history here; those of other profiles count, where this one was made of them."""
+    return audiences((entry for name in _profiles(profile) for entry in _entries(name)), shows)
+
+
+def _profiles(profile: str) -> list[str]:
+    return sorted({profile, *(path.parent.name for path in Path("results").glob("*/ledger.jsonl"))})
+
+
+def _entries(profile: str) -> list[history.Entry]:
+    here = {history.target_of_entry(entry): entry for entry in history.locals_of(profile)}
+    return list((history.read(profile) | here).values())
+
+
+def require(file: str, profile: str, for_holders: bool, shows: str = CONTENT) -> str:
+    """The audience of a file, or of an extract that `shows` less, which is about to be given away.
+
+    Raises:
+        InputError: it is not for everybody, and nobody has said that it goes to those who may have it.
+    """
+    audience, sources = of_files(profile, shows).get(file, (MACHINE, ["nobody knows what"]))
+    if audience == MACHINE or (audience == HOLDERS and not for_holders):
+        told = (
+            "--for-holders, if who gets it has signed the agreement of these sources"
+            if audience == HOLDERS
+            else ""
+        )
+        raise InputError(
+            f"this is for {audience}: it was made of {', '.join(sources)}",
+            file=file,
+            remedy=told or "keep it here",
+        )
+    return audience
 
 
 def table(jobs: Iterable[Mapping[str, Any]], rules: Mapping[str, str]) -> list[tuple[str, str, str, str]]:
