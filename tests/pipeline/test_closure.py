@@ -25,49 +25,51 @@ RUN = f"results/{PROFILE}/finetune/cm_cgns/classification-chexpert/10/seed-0/met
 
 
 class Change(NamedTuple):
-    """`text` to write in place of `old` in `file`, or what to do to an output."""
+    """`new` to write in place of `old` in `file`, or what to do to an output; `told`: how the dry run names it."""
 
     name: str
     file: str
     old: str = ""
     new: str = ""
     spoil: Callable[[Path], Any] | None = None
+    told: str = ""
 
 
-def setting(old: str, new: str) -> Change:
-    return Change(f"{old.strip()} -> {new.strip()}", "params.yaml", old, new)
+def setting(told: str, old: str, new: str) -> Change:
+    return Change(f"{old.strip()} -> {new.strip()}", "params.yaml", old, new, told=f"setting {told}")
 
 
 def code(file: str) -> Change:
     return Change(
         f"code of {file}",
         f"src/cmcgns/{file}",
-        spoil=lambda path: path.write_text(f"{path.read_text()}\nNEW = 1\n"),
+        spoil=lambda path: path.write_text(f"{path.read_text()}\nNEW = 1\n\n\ndef new():\n    return 1\n"),
+        told=f"code: cmcgns.{file.removesuffix('.py').replace('/', '.')}.new",
     )
 
 
 CHANGES = [
-    setting("segmentation: {lr: 0.1}", "segmentation: {lr: 0.2}"),
-    setting("gallery: 5}", "gallery: 6}"),
-    setting("seeds: [0, 1]  # of tiny", "seeds: [0, 1, 2]  # of tiny"),
-    setting("fractions: [10]\n      seeds: [0, 1, 2]  # of tiny", "fractions: [1, 10]\n      seeds: [0, 1, 2]  # of tiny"),
-    setting("kinds: [tsne]}", "kinds: []}"),
-    setting("hidden: 64, layers: 1, heads: 2", "hidden: 32, layers: 1, heads: 2"),
-    setting("  min_report_tokens: 3 ", "  min_report_tokens: 4 "),
-    setting("  chexpert_valid_images: ", "  chexpert_valid_images: 1"),
-    setting("      methods: [random, cm_cgns]\n      pairs: [classification-chexpert, segmentation-siim]",
+    setting("downstream.segmentation.lr: 0.1 -> 0.2", "segmentation: {lr: 0.1}", "segmentation: {lr: 0.2}"),
+    setting("alignment.gallery: 5 -> 6", "gallery: 5}", "gallery: 6}"),
+    setting("downstream.seeds: [0, 1] -> [0, 1, 2]", "seeds: [0, 1]  # of tiny", "seeds: [0, 1, 2]  # of tiny"),
+    setting("downstream.fractions: [10] -> [1, 10]", "fractions: [10]\n      seeds: [0, 1, 2]  # of tiny", "fractions: [1, 10]\n      seeds: [0, 1, 2]  # of tiny"),
+    setting("figures.kinds: ['tsne'] -> []", "kinds: [tsne]}", "kinds: []}"),
+    setting("encoders.text.hidden: 64 -> 32", "hidden: 64, layers: 1, heads: 2", "hidden: 32, layers: 1, heads: 2"),
+    setting("reports.min_report_tokens: 3 -> 4", "  min_report_tokens: 3 ", "  min_report_tokens: 4 "),
+    setting("splits.chexpert_valid_images: ", "  chexpert_valid_images: ", "  chexpert_valid_images: 1"),
+    setting("downstream.pairs: [", "      methods: [random, cm_cgns]\n      pairs: [classification-chexpert, segmentation-siim]",
             "      methods: [random, cm_cgns]\n      pairs: [classification-chexpert, segmentation-siim, detection-rsna]"),
-    setting("      conspicuity: 1\n      sizes:\n        {mimic_studies: 20", "      conspicuity: 2\n      sizes:\n        {mimic_studies: 20"),
-    setting("  checkpoint_minutes: ", "  checkpoint_minutes: 1"),
-    setting("    images: {size: 64}\n    encoders:\n      image: {arch: resnet10, weights: random}\n      text: {name: random, hidden: 32",
+    setting("synthetic.conspicuity: 1.0 -> 2.0", "      conspicuity: 1\n      sizes:\n        {mimic_studies: 20", "      conspicuity: 2\n      sizes:\n        {mimic_studies: 20"),
+    setting("pretraining.checkpoint_minutes: ", "  checkpoint_minutes: ", "  checkpoint_minutes: 1"),
+    setting("images.size: 64 -> 32", "    images: {size: 64}\n    encoders:\n      image: {arch: resnet10, weights: random}\n      text: {name: random, hidden: 32",
             "    images: {size: 32}\n    encoders:\n      image: {arch: resnet10, weights: random}\n      text: {name: random, hidden: 32"),
     code("evaluation/probe.py"),
     code("objectives/cm_cgns.py"),
     code("splits/subsets.py"),
     code("reporting/ranks.py"),
-    Change("a run's metrics by hand", RUN, spoil=lambda path: path.write_text("{}")),
-    Change("weights cut in half", f"results/{PROFILE}/pretrain/cm_cgns/stage1/last.safetensors", spoil=lambda p: p.write_bytes(p.read_bytes()[:9])),
-    Change("a table that is gone", f"results/{PROFILE}/tables/table1.csv", spoil=Path.unlink),
+    Change("a run's metrics by hand", RUN, spoil=lambda path: path.write_text("{}"), told=f"{RUN} is not what a job has written"),
+    Change("weights cut in half", f"results/{PROFILE}/pretrain/cm_cgns/stage1/last.safetensors", spoil=lambda p: p.write_bytes(p.read_bytes()[:9]), told="last.safetensors is not what a job has written"),
+    Change("a table that is gone", f"results/{PROFILE}/tables/table1.csv", spoil=Path.unlink, told="tables/table1.csv is not there"),
     Change("features that are gone", f"results/{PROFILE}/features/cm_cgns/chexpert.npy", spoil=Path.unlink),
 ]  # fmt: skip
 
@@ -117,6 +119,18 @@ def walk(
     return wanted
 
 
+def counts(said: str) -> tuple[int, int]:
+    """How many jobs a dry run says run for certain, and only if what they read changes."""
+    header = next((line for line in said.splitlines() if line.startswith("job ")), "")
+    line = next((line for line in said.splitlines() if line.startswith("in all")), "")
+    first, second = (
+        (header.index(name) + len(name) for name in ("  runs", "runs if what it reads changes"))
+        if header
+        else (0, 0)
+    )
+    return int(line[6:first].strip() or 0), int(line[first:second].strip() or 0)
+
+
 @pytest.fixture(scope="module")
 def project(stand_in: ModuleType, tmp_path_factory):
     made = stand_in.Project(tmp_path_factory.mktemp("closure"), PROFILE, stand_in.TINY)
@@ -144,6 +158,9 @@ def test_exactly_the_jobs_run_that_a_slow_walk_names(project):
         assert set(ran) == wanted, (change.name, set(ran) ^ wanted)
         assert len(ran) == len(wanted)
         assert bool(wanted) == ("Nothing to be done" not in said), change.name
+        assert change.told in said and len(said.splitlines()) <= 40, (change.name, said)
+        certain, possible = counts(said)
+        assert certain <= len(wanted) <= certain + possible, (change.name, said)
         before = after
     assert len(project.ran()) > first + 60
     assert json.loads((project.root / RUN).read_text()) != {} and os.path.exists(

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from cmcgns.cli import run
 from cmcgns.errors import InputError
+from cmcgns.pipeline import runs
 from cmcgns.pipeline.compare import as_text, compare, load
 
 RUN = "results/{p}/finetune/random/classification-rsna/1/seed-{s}/metrics.json"
@@ -53,13 +55,13 @@ def study(
         return name.format(p=profile, **more)
 
     result = f"r{mean}"
-    runs = {at(RUN, s=seed): f"{result}-{seed}" for seed in seeds}
+    files = {at(RUN, s=seed): f"{result}-{seed}" for seed in seeds}
     groups = {"name": "1", "groups": [["random", "classification-rsna", 1]], "seeds": list(seeds)}
     tables = [f"results/{profile}/tables/table1.{ending}" for ending in ("csv", "details.csv")]
-    entry(tables, "reporting.tables.write_table", result, groups, runs)
-    for run, sha in runs.items():
+    entry(tables, "reporting.tables.write_table", result, groups, files)
+    for file, sha in files.items():
         head = {"head": {"lr": lr, "betas": [0.9, 0.999]}}
-        entry([run], HEAD, sha, head, {at(SPLIT): split, at(STORE): store})
+        entry([file], HEAD, sha, head, {at(SPLIT): split, at(STORE): store})
     entry([at(SPLIT)], "splits.write.write_split", split, {"seed": 0}, {at(INDEX): f"x{raw}"})
     entry([at(STORE)], "images.store.store_source", store, {"size": 64}, {at(INDEX): f"x{raw}"})
     entry([at(INDEX)], "sources.index.build_index", f"x{raw}", {}, {}, raw)
@@ -181,3 +183,29 @@ def test_a_revision_is_read_through_dvc(tmp_path):
         load("nowhere:a")
     with pytest.raises(InputError, match="cannot be had at revision 'main'"):
         load("main:b")
+
+
+def test_the_run_before_is_compared_with_this_one_without_dvc(capsys):
+    """Whatever ran between that made no other results, such as nothing at all."""
+    study("a", 60.0, lr=0.1)
+    runs.keep("a", {})
+    with pytest.raises(InputError, match="no run of profile 'a' with other results is kept"):
+        load("before:a")
+    study("a", 62.0, lr=0.2)
+    for _ in range(2):
+        runs.keep("a", {})
+    found = compare(load("before:a"), load("a"))
+    assert [one["number"] for one in found["moved"]] == [NUMBER] and found["moved"][0]["change"] == 2.0
+    assert [
+        (cause["name"], cause["a"], cause["b"]) for cause in found["causes"] if cause["kind"] == "setting"
+    ] == [("head.lr", 0.1, 0.2)]
+    assert run(["compare", "a"]) == 0 and "before:a -> a: 1 of 1 numbers moved" in capsys.readouterr().out
+
+
+def test_the_last_runs_are_kept_and_no_others(monkeypatch):
+    monkeypatch.setattr("cmcgns.pipeline.runs.MOST", 3)
+    study("a")
+    for number in range(5):
+        runs.keep("a", {"settings": {"number": number}})
+    assert len(runs.kept("a")) == 3
+    assert runs.about_last("a")["settings"] == {"number": 4}

@@ -124,7 +124,8 @@ def test_a_run_gets_its_own_seed_fraction_ranks_split_and_encoder(study):
     for job, w in jobs:
         content, scheme = job.content, w["under"].partition("/")[2] or plan.scheme
         encoder = "features" if w["task"] == "classification" and cached else "trunk"
-        assert names(job) == {*STORE, "index", "split", "ranks", encoder}, job.target
+        assert names(job) == {*STORE, "index", "split", "ranks", "key", encoder}, job.target
+        assert one(job, "key") == f"{plan.paths.data}/key"
         assert content["step"] == f"cmcgns.evaluation.{w['task']}.finetune"
         settings = content["settings"]
         assert (settings["seed"], settings["fraction"]) == (int(w["seed"]), int(w["fraction"]))
@@ -165,7 +166,7 @@ def test_audits_see_every_source_and_seed(study):
     jobs = {job.rule: job for job in graph.jobs if job.rule in ("audit", "audit_page", "audit_runs", "gate")}
     sources, seeds = plan.sources(), plan.settings.downstream.seeds
     tables = {"index", "split", "unmatched", *STORE}
-    assert names(jobs["audit"]) == {*tables, "ranks"}
+    assert names(jobs["audit"]) == {*tables, "ranks", "key"}
     for name in tables:
         assert [
             source in file

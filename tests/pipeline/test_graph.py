@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -107,7 +108,7 @@ def test_a_dry_run_says_what_would_run_and_changes_nothing(clone):
     for command in ((), ("snakemake", "--config", f"profile={PROFILE}", "--dry-run")):
         said = dry(clone, *command)
         assert "table1.csv is not what a job has written: to be moved away" in said
-        assert "table_1      1\n" in said and "total        1\n" in said
+        assert re.search(r"^table_1 +1$", said, re.M) and re.search(r"^in all +1$", said, re.M)
     assert state(clone) == before
 
 
@@ -168,7 +169,7 @@ def test_an_edited_rule_reruns_its_jobs(clone):
     clone.edit(
         "workflow/rules/pretrain.smk", "start=lambda wc: PLAN.start(wc.arm, wc.phase) or [],", "start=[],"
     )
-    assert "pretrain (1): it reads other files as start" in dry(clone)
+    assert "it reads other files as start  (1 job)" in dry(clone)
 
 
 def test_a_changed_output_is_found_named_put_away_and_made_again(spare):
@@ -296,7 +297,7 @@ def test_whoever_calls_second_is_refused_and_a_dry_run_disturbs_nobody(stand_in:
         second = project.call(*command, check=False)
         assert second.returncode == 1
         assert "another run is going on in this folder" in second.stderr.splitlines()[-1]
-    assert "total" in dry(project)
+    assert "in all" in dry(project)
     assert json.loads(lock.read_text())["token"] == held and first.poll() is None
     first.communicate(timeout=300)
     assert first.returncode == 0 and project.repeated() == 0 and not lock.exists()

@@ -17,6 +17,8 @@ from cmcgns.errors import InputError
 from cmcgns.models.image import build_trunk, feature_dim
 from cmcgns.objectives.build import build_objective, save_weights
 from cmcgns.parquet import read_meta, write_parquet
+from cmcgns.pipeline import history
+from cmcgns.pipeline.audience import LEARNT
 from cmcgns.pipeline.plan import Plan
 from cmcgns.reports.tokens import load_tokenizer, tokenize_reports
 from cmcgns.training.take_away import export_model
@@ -190,10 +192,32 @@ def test_nothing_to_export_is_one_message(here, arm, message):
         export_model(plan_of("resnet10"), arm, "timm", here / "out")
 
 
+def made_of(source: str) -> None:
+    """Give CM-CGNS' trunk a history."""
+    entry = {
+        "step": "cmcgns.x.y", "code": "", "settings": {}, "inputs": {}, "identity": "", "made": {}, "started": 0.0,
+        "seconds": 0.0, "sources": [source], "shows": {"out": LEARNT},
+        "outputs": {"out": [["results/demo/pretrain/cm_cgns/trunk.safetensors", "0" * 64]]},
+    }  # fmt: skip
+    history.note(entry)
+
+
+def test_weights_made_of_downloads_go_to_holders_of_their_agreement(here, capsys):
+    (here / "params.yaml").symlink_to(ROOT / "params.yaml")
+    trained(plan_of("resnet10"))
+    made_of("mimic_cxr")
+    assert run(["export", "cm_cgns", "--to", "timm"]) == 1
+    assert "holders of the same agreement: it was made of mimic_cxr" in capsys.readouterr().err
+    assert not (here / "results/demo/export").exists()
+    assert run(["export", "cm_cgns", "--to", "timm", "--for-holders"]) == 0
+
+
 @torch.no_grad()
 def test_the_command_writes_a_card_whose_code_runs(here, monkeypatch):
     (here / "params.yaml").symlink_to(ROOT / "params.yaml")
     trunk = trained(plan_of("resnet10"))
+    assert run(["export", "cm_cgns", "--to", "timm"]) == 1  # nobody knows what it was made of
+    made_of("synthetic")
     assert run(["export", "cm_cgns", "--to", "timm"]) == 0
     folder = here / "results/demo/export/cm_cgns/timm"
     code = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.S).group(1)

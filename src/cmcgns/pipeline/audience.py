@@ -179,4 +179,4 @@ def table(jobs: Iterable[Mapping[str, Any]], rules: Mapping[str, str]) -> list[t
             audience = max((who[file][0] for file in _files(files)), key=AUDIENCES.index)
             before = found.get(key, (ANYONE, ANYONE))[1]
             found[key] = job["shows"].get(name, CONTENT), max(audience, before, key=AUDIENCES.index)
-    return [(*key, *value) for key, value in found.items()]
+    return [(*key, *value) for key, value in sorted(found.items())]

@@ -17,7 +17,8 @@ from cmcgns.pipeline.state import file_hash, place
 class Reason(NamedTuple):
     """Why a job must run: its `kind`, what it is about, and of a setting the values.
 
-    Kinds: `setting`, `code` (functions, or a step where they are not known), `file`, `after` (a rule that runs again), `other`.
+    Kinds: `setting`, `code` (functions, or a step where they are not known), `file`, `after` (a rule that runs again),
+    `missing` (a file that was there), `new` (a rule whose job has not run), `other`.
     """
 
     kind: str
@@ -31,6 +32,8 @@ class Reason(NamedTuple):
             "code": f"code: {self.what}",
             "file": f"{self.what} has changed",
             "after": f"{self.what} runs again",
+            "missing": f"{self.what} is not there",
+            "new": f"{self.what} has not run yet",
         }
         return told.get(self.kind, self.what)
 

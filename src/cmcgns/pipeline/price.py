@@ -46,8 +46,7 @@ def price(
     profile: str, graph: Sequence[Job], jobs: Sequence[Job], found: Verdict, taken: Sequence[str]
 ) -> Price:
     """Of the jobs of a profile's graph those that must run, less those that are taken over."""
-    missing = [Reason("other", "it is not there")]
-    reasons = {job.target: found.stale.get(job.target, missing) for job in jobs}
+    reasons = {job.target: found.stale.get(job.target) or [_missing(job, found)] for job in jobs}
     ours = [job for job in jobs if job.target not in set(taken)]
     only_after = {job.target for job in ours if all(r.kind == "after" for r in reasons[job.target])}
     settings = about_last(profile).get("settings")
@@ -61,6 +60,12 @@ def price(
         reasons,
         differences(settings, now) if settings else [],
     )
+
+
+def _missing(job: Job, found: Verdict) -> Reason:
+    if job.target not in found.sound:
+        return Reason("new", job.rule)
+    return Reason("missing", next(file for file in job.outputs if not os.path.isfile(file)))
 
 
 def seconds_of(profile: str, jobs: Sequence[Job]) -> dict[str, float]:
@@ -127,8 +132,8 @@ def describe(price: Price, found: Verdict, cores: int, gpus: int = 0) -> str:
     """A price to read, on one screen."""
     ours = [*price.certain, *price.possible]
     if not ours and not price.taken:
-        return NOTHING
-    lines = [*_why(price), ""] if ours or price.taken else []
+        return "\n".join([NOTHING, *_why(price)])
+    lines = [*_why(price), ""]
     counts = [Counter(job.rule for job in jobs) for jobs in (price.certain, price.possible, price.taken)]
     rules = list(dict.fromkeys(job.rule for job in (*ours, *price.taken)))
     shown = rules if len(rules) <= MOST_RULES else rules[: MOST_RULES - 1]
@@ -152,31 +157,23 @@ def describe(price: Price, found: Verdict, cores: int, gpus: int = 0) -> str:
 
 
 def _why(price: Price) -> list[str]:
-    """What has changed, each thing once, and how many jobs it concerns; settings by their names in params.yaml."""
+    """What has changed, each thing once, and how many jobs it concerns.
+
+    Settings by their names in params.yaml, where the last run here is known, else by those that jobs have for them.
+    """
     told: Counter[str] = Counter()
-    named = {(name.rpartition(".")[2], _key(a), _key(b)): name for name, a, b in price.settings}
-    used = set()
     for target, reasons in price.reasons.items():
         for reason in reasons:
-            if reason.kind == "after":
+            if reason.kind == "setting" and price.settings or reason.kind == "after":
                 continue
-            key = (reason.what.rpartition(".")[2], _key(reason.before), _key(reason.now))
-            if reason.kind == "setting" and key in named:
-                used.add(named[key])
-                reason = reason._replace(what=named[key])
-            if reason.kind == "other" and os.path.exists(target):
-                told[f"{target}: {reason}"] += 1
-            else:
-                told[str(reason)] += 1
-    rest = [Reason("setting", name, a, b) for name, a, b in price.settings if name not in used]
-    lines = [f"{reason}  ({count} job{'s' * (count > 1)})" for reason, count in told.most_common()]
-    lines += [f"{reason}  (no job that has run reads it)" for reason in rest]
+            about = f"{target}: " if reason.kind == "other" and os.path.exists(target) else ""
+            told[f"{about}{reason}"] += 1
+    lines = [str(Reason("setting", name, before, now)) for name, before, now in price.settings]
+    if lines and not price.reasons:
+        lines = [f"{line}  (no job that has run reads it)" for line in lines]
+    lines += [f"{reason}  ({count} job{'s' * (count > 1)})" for reason, count in told.most_common()]
     more = len(lines) - MOST_REASONS
     return lines if more <= 0 else [*lines[:MOST_REASONS], f"and {more} more"]
-
-
-def _key(value: Any) -> str:
-    return str(value)
 
 
 def how_long(price: Price, cores: int, gpus: int = 0) -> str:

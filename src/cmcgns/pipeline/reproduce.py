@@ -42,7 +42,7 @@ def reproduce(profile: str, *, files: list[str], raw: Path | None, cores: int | 
     arguments = ["--config", f"profile={profile}", *(["--resources", f"gpu={gpus}"] if gpus else [])]
     arguments += ["--cores", str(cores or "all"), *files]
     if not plan.settings.synthetic:
-        may_travel([job.content for job in graph_of(profile).jobs], profile)
+        may_travel([job.content for job in graph_of(profile, remember=not dry_run).jobs], profile)
     call = engine.Call(profile, arguments, files, cores=cores or os.cpu_count() or 1, gpus=gpus, quiet=True)
     if dry_run:
         print(describe(*engine.estimate(call), call.cores, gpus))

@@ -4,6 +4,7 @@ import json
 import shutil
 import statistics
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def keep(profile: str, about: dict[str, Any]) -> None:
             (s that a job took beyond its own time).
     """
     before = kept(profile)
-    folder = STATE / "runs" / profile / time.strftime("%Y%m%d-%H%M%S")
+    folder = STATE / "runs" / profile / datetime.now().strftime("%Y%m%d-%H%M%S.%f")
     write_json(folder / ABOUT, about | {"at": time.time()})
     for name, path in ((LEDGER, ledger_path(profile)), (NUMBERS, Path(Paths(profile).summary))):
         if path.exists():

@@ -76,7 +76,8 @@ def donors(key: str) -> Iterator[Donor]:
     for target in _targets(key):
         entry = history.local(target)
         files = [Path(file) for file in hashed_files(entry or {"outputs": {}})]
-        if entry and key_of(entry["identity"], entry["made"]) == key and all(map(Path.is_file, files)):
+        same = entry and key_of(entry["identity"], entry["made"]) == key
+        if same and all(map(Path.is_file, files)) and history.is_true(entry):
             about = {kind: place(kind, target) for kind in ("reads", "fills")}
             yield Donor(
                 entry, files, about, {n: Path(f) for n, f in (entry.get("fills") or {}).items()}, target
@@ -167,7 +168,7 @@ def _take(donor: Donor, job: Mapping[str, Any]) -> None:
         arrived = [stack.enter_context(atomic(file)) for file in wanted]
         for source, file, digest in zip(donor.files, arrived, digests, strict=True):
             _check(source, digest) if donor.spare else copy(source, file, digest)
-        for name, top in job["fills"].items():
+        for name, top in job["fills"].items() if donor.about["fills"].exists() else ():
             _take_folder(donor, name, Path(top))
         for source, file in zip(donor.files, arrived, strict=True):
             if donor.spare:
@@ -256,7 +257,8 @@ def publish(entry: Entry, tell: Callable[[str], None] = print) -> bool:
         temporary.mkdir()
         for number, (file, digest) in enumerate(hashed_files(entry).items()):
             copy(Path(file), temporary / str(number), digest)
-        filled = paths(place("fills", history.target_of_entry(entry))) if entry.get("fills") else []
+        table = place("fills", history.target_of_entry(entry))
+        filled = paths(table) if table.exists() else []
         for path, digest in filled:
             name, _, rest = path.partition("/")
             (temporary / f"{name}.files" / rest).parent.mkdir(parents=True, exist_ok=True)
@@ -310,7 +312,7 @@ def damaged(one: Stored) -> list[str]:
         return [f"{one.folder}: not whole"]
     digests = enumerate(hashed_files(one.entry).values())
     files = {one.folder / str(number): digest for number, digest in digests}
-    if one.entry.get("fills"):
+    if (one.folder / "fills").exists():
         for path, digest in paths(one.folder / "fills"):
             name, _, rest = path.partition("/")
             files[one.folder / f"{name}.files" / rest] = digest
