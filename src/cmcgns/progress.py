@@ -4,6 +4,7 @@ The rooms know nothing of it: they take a function `(done, total)` and the comma
 standard error, so that what a command prints stays what a machine reads.
 """
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 
 Tick = Callable[
     ..., None
-]  # so much is done, of so much, and the seconds left where the work itself knows them
+]  # so much is done, of so much, and the seconds left (NaN: nobody can say) where the work itself knows
 
 SHOW_AFTER = 1.0  # s: work that is done sooner needs no bar
 
@@ -43,7 +44,7 @@ def progress(title: str, every: float = 60) -> Iterator[Tick]:
 
         def render(self, task: Task) -> Text:
             left = task.fields.get("left")
-            return super().render(task) if left is None else Text(f"{duration(left)} left")
+            return super().render(task) if left is None else Text(_left(left).removeprefix(", "))
 
     columns: list[str | ProgressColumn] = ["{task.description}", BarColumn(), MofNCompleteColumn(), Left()]
     bar = Progress(*columns, console=Console(stderr=True), transient=True)
@@ -75,10 +76,13 @@ def _lines(title: str, every: float, clock: Callable[[], float] = time.monotonic
         told = now
         if known is None and done > first:
             known = (now - began) / (done - first) * (total - done)
-        left = "" if known is None else f", {duration(known)} left"
-        print(f"{title}: {done:,} of {total:,}{left}", file=sys.stderr, flush=True)
+        print(f"{title}: {done:,} of {total:,}{_left(known)}", file=sys.stderr, flush=True)
 
     return tick
+
+
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None or math.isnan(seconds) else f", {duration(seconds)} left"
 
 
 def duration(seconds: float) -> str:

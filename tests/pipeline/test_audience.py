@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -224,3 +225,42 @@ def test_lists_of_splits_and_audits_hold_no_label_and_no_bare_id(tmp_path):
     (leak,) = [one for one in found["findings"] if one["ids"]]
     key = read_key(tmp_path / "key")
     assert set(leak["ids"]) <= {hashed(f"i{n}", key) for n in range(20)}
+
+
+def test_not_a_byte_that_is_bound_reaches_a_remote(tmp_path, monkeypatch):
+    """A plain `dvc push` of a profile on downloads whose every output is there."""
+    for name in ("Snakefile", "params.yaml", "workflow", "profiles", "src"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    jobs = [job.content for job in graph_of("real").jobs]
+    found, contents = audiences(jobs), {}
+    for file in found:
+        contents[file] = f"what is in {file}"
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text(contents[file])
+    Path("results/real/ledger.jsonl").write_text("the ledger")
+    for name in ("alignment", "figures", "leakage"):
+        Path("results/real", name).mkdir(exist_ok=True)
+    (tmp_path / ".gitignore").write_text("/src\n")
+
+    def call(*command: str) -> None:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    dvc = (sys.executable, "-m", "dvc")
+    call("git", "init", "--quiet")
+    call(*dvc, "init", "--quiet")
+    call(*dvc, "remote", "add", "--default", "store", str(tmp_path / "remote"))
+    call(*dvc, "commit", "--force", "reproduce_raw@real")
+    call(*dvc, "push")
+    sent = {path.read_text() for path in (tmp_path / "remote").rglob("*") if path.is_file()}
+    bound = {contents[file] for file, (who, _) in found.items() if who != ANYONE}
+    assert len(bound) > 100 and not bound & sent
+    assert {
+        "the ledger",
+        contents["results/real/tables/table1.csv"],
+        contents["results/real/report/index.html"],
+    } <= sent

@@ -31,14 +31,14 @@ from cmcgns.pipeline.client import VARIABLE
 from cmcgns.pipeline.fingerprint import ROOT
 from cmcgns.pipeline.gpu import devices
 from cmcgns.pipeline.graph import LIST, LOOK, TOKEN, Job, collect, graph_of
-from cmcgns.pipeline.judge import Verdict, adoptable, judge, to_run
+from cmcgns.pipeline.judge import Takeover, Verdict, judge, takeover, to_run
 from cmcgns.pipeline.plan import Plan
 from cmcgns.pipeline.price import NOTHING, Price, describe, expected, how_long, makespan, price
 from cmcgns.pipeline.record import ENGINE, REVISION
 from cmcgns.pipeline.state import STATE, place, revision
 from cmcgns.pipeline.watch import Watch
 
-ROUNDS = 4  # calls of Snakemake: what one makes with other bytes than before is read by the jobs of the next
+ROUNDS = 8  # calls of Snakemake: what one makes with other bytes than before is read by the jobs of the next
 # Of ours what no profile of the user's may change. The lock is another; a half-written file is found by its history.
 ALWAYS = ("--rerun-triggers", "mtime", "--nolock", "--ignore-incomplete")
 # Snakemake's switches with which it runs nothing.
@@ -173,8 +173,8 @@ def estimate(call: Call, *, remember: bool = False) -> tuple[Price, Verdict]:
     graph = graph_of(call.profile, call.targets, remember=remember)
     found = judge(call.profile, graph.jobs, remember=remember)
     jobs = to_run(graph, found)
-    taken = adoptable(jobs, found, local=call.local)
-    return price(call.profile, graph.jobs, jobs, found, list(taken)), found
+    taken = takeover(jobs, found, local=call.local)
+    return price(call.profile, graph.jobs, jobs, found, [*taken.now, *taken.later]), found
 
 
 def _make(call: Call, token: str, tell: Callable[[str], None]) -> int:
@@ -189,21 +189,24 @@ def _make(call: Call, token: str, tell: Callable[[str], None]) -> int:
             if not jobs and not force:
                 break
             _make_room(jobs, found, call.profile, tell)
-            jobs = _adopt(jobs, found, call, tell)
+            taken = takeover(jobs, found, local=call.local)
+            jobs = _adopt(jobs, taken, tell)
             if not jobs and not force:
                 continue
             if call.quiet:
-                asked = price(call.profile, graph.jobs, jobs, found, ())
-                watch = Watch(jobs, asked.seconds, expected(asked, call.cores, call.gpus)[1])
-                tell(f"{len(jobs)} jobs to run. {how_long(asked, call.cores, call.gpus)}")
+                asked = price(call.profile, graph.jobs, jobs, found, list(taken.later))
+                ours = [*asked.certain, *asked.possible]
+                watch = Watch(ours, asked.seconds, expected(asked, call.cores, call.gpus)[1])
+                tell(f"{len(ours)} jobs to run. {how_long(asked, call.cores, call.gpus)}")
             # What only has to be there again comes first, by itself: nothing after it has to run if it comes out as it was.
             again = [file for job in jobs if job.target in found.sound for file in job.outputs]
+            again = taken.gates or again
             if again:
                 rest = [word for word in call.arguments if word not in call.targets]
                 code = _snakemake(call, [*rest, *again], token, watch)
                 if code:
                     break
-            if not force and all(job.target in found.sound for job in jobs):
+            if not force and (taken.gates or all(job.target in found.sound for job in jobs)):
                 continue
             code = _snakemake(call, call.arguments, token, watch)
             if code:
@@ -250,15 +253,14 @@ def _keep_run(call: Call, jobs: Sequence[Job], began: float) -> None:
     runs.keep(call.profile, about)
 
 
-def _adopt(jobs: Sequence[Job], found: Verdict, call: Call, tell: Callable[[str], None]) -> list[Job]:
+def _adopt(jobs: Sequence[Job], chosen: Takeover, tell: Callable[[str], None]) -> list[Job]:
     """Take over what others have done of the jobs; returns the rest."""
-    chosen = adoptable(jobs, found, local=call.local)
     lacking: set[str] = set()
-    for job, inputs, key in chosen.values():
+    for job, inputs, key in chosen.now.values():
         lost = not lacking.isdisjoint(job.inputs)
         if lost or not store.adopt(job.content, inputs, key, tell):
             lacking.update(job.outputs)
-    taken = [job.target for job, _, _ in chosen.values() if job.outputs[0] not in lacking]
+    taken = [job.target for job, _, _ in chosen.now.values() if job.outputs[0] not in lacking]
     if taken:
         tell(f"{len(taken)} jobs were done before: taken over")
     return [job for job in jobs if job.target not in set(taken)]

@@ -125,39 +125,61 @@ def to_run(graph: Graph, found: Verdict) -> list[Job]:
     return [job for job in graph.jobs if job.target in chosen]
 
 
-def adoptable(
-    jobs: Sequence[Job], found: Verdict, *, local: bool = True
-) -> dict[str, tuple[Job, history.Hashed, str]]:
-    """Of the jobs that must run those that another has done: target -> (job, hashes of its inputs, key), in an order of work.
+class Takeover(NamedTuple):
+    """Jobs that need not run, because others have done them: target -> (job, hashes of its inputs, key).
+
+    Attributes:
+        now: those that can be taken over at once, in an order of work.
+        later: those that have to wait for a file that must be there, as trainings have to for the gate.
+        gates: these files, of jobs that do run.
+    """
+
+    now: dict[str, tuple[Job, history.Hashed, str]]
+    later: dict[str, tuple[Job, history.Hashed, str]]
+    gates: list[str]
+
+
+def takeover(jobs: Sequence[Job], found: Verdict, *, local: bool = True) -> Takeover:
+    """Of the jobs that must run those that another has done.
 
     Args:
         local: they would run on this machine; elsewhere on a device as the jobs of this folder have found it there.
     """
+    chosen = Takeover({}, {}, [])
     if not store.has_donors():
-        return {}
-    before, now = by_output(jobs), {}  # now: file -> sha256, of what is there and of what would be taken over
+        return chosen
+    before, known = (
+        by_output(jobs),
+        {},
+    )  # known: file -> sha256, of what is there and of what would be taken over
+    waiting: set[str] = set()  # of these the ones that are not there yet
     for target, entry in found.entries.items():
         if target not in found.stale:
-            now |= hashed_files(entry)
-    chosen: dict[str, tuple[Job, history.Hashed, str]] = {}
+            known |= hashed_files(entry)
     filled: dict[str, Path] = {}
     for job in in_order(jobs):
-        if any(file in before and file not in now for file in job.inputs):
-            continue
         named = {k: history.files_of({"": files}) for k, files in job.content["inputs"].items()}
+        if any(file in before and file not in known for files in named.values() for file in files):
+            continue
         try:
-            inputs = {k: [[f, now.get(f) or file_hash(f)] for f in files] for k, files in named.items()}
+            inputs = {k: [[f, known.get(f) or file_hash(f)] for f in files] for k, files in named.items()}
         except OSError:
             continue
         name = history.identity(job.content, inputs)
         for device in [""] if local or not job.content["gpu"] else gpu.known_devices():
             key = store.key_of(name, surroundings(job.content, device))
-            if donor := next((d for d in store.donors(key) if store.fits(d, job.content, filled)), None):
-                chosen[job.target] = job, inputs, key
-                filled |= {top: donor.folders[name] for name, top in job.content["fills"].items()}
-                now |= dict(zip(job.outputs, hashed_files(donor.entry).values(), strict=True))
-                break
-    return chosen
+            donor = next((d for d in store.donors(key) if store.fits(d, job.content, filled)), None)
+            if donor is None:
+                continue
+            gates = [f for f in history.files_of(job.content["requires"]) if f in before and f not in known]
+            chosen.gates.extend(gates)
+            late = gates or not waiting.isdisjoint(job.inputs)
+            (chosen.later if late else chosen.now)[job.target] = job, inputs, key
+            waiting.update(job.outputs if late else ())
+            filled |= {top: donor.folders[name] for name, top in job.content["fills"].items()}
+            known |= dict(zip(job.outputs, hashed_files(donor.entry).values(), strict=True))
+            break
+    return chosen._replace(gates=sorted(set(chosen.gates)))
 
 
 def _differs(job: Job, entry: Entry, expected: Mapping[str, str]) -> list[Reason]:

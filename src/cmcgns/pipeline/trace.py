@@ -26,6 +26,7 @@ class Step(NamedTuple):
         inputs: file -> sha256 of what the job read.
         raw: how many raw files it read besides, and one hash of them all.
         made: git revision, packages, versions, device and threads (`record.surroundings`).
+        taken_from: where its files were taken over from, if the job was done before.
     """
 
     file: str
@@ -38,6 +39,7 @@ class Step(NamedTuple):
     inputs: Mapping[str, str] = {}
     raw: Mapping[str, Any] = {}
     made: Mapping[str, Any] = {}
+    taken_from: str = ""
 
 
 def runs_of(plan: Plan, cell: str) -> list[str]:
@@ -110,7 +112,7 @@ def step_of(file: str, entry: Entry) -> Step:
     return Step(
         file, hashed_files(entry)[file], entry["step"].removeprefix("cmcgns."), entry["settings"], entry["code"],
         started.isoformat(timespec="seconds"), round(entry["seconds"], 1), hashed_files(entry, "inputs"),
-        entry.get("reads") or {}, entry["made"],
+        entry.get("reads") or {}, entry["made"], (entry.get("adopted") or {}).get("from", ""),
     )  # fmt: skip
 
 
@@ -127,6 +129,7 @@ def as_text(profile: str, targets: list[str]) -> str:
             lines.append("  made by no job")
             continue
         lines.append(f"  made by   {step.step}, code {step.code}, {step.started}, {step.seconds} s")
+        lines += [f"  taken over, {step.taken_from}"] if step.taken_from else []
         lines.append("  under     " + ", ".join(f"{name} {value}" for name, value in step.made.items()))
         lines += (
             [f"  settings  {json.dumps(step.settings, sort_keys=True)}"] if step.settings is not None else []
@@ -157,6 +160,7 @@ def as_prov(profile: str, targets: list[str]) -> dict[str, Any]:
             "cmcgns:code": step.code,
             "cmcgns:settings": json.dumps(step.settings, sort_keys=True),
             **{f"cmcgns:{name}": value for name, value in step.made.items()},
+            **({"cmcgns:takenFrom": step.taken_from} if step.taken_from else {}),
         }
         generated[f"_:g{len(generated)}"] = {"prov:entity": f"file:{step.file}", "prov:activity": job}
         for name in step.inputs:

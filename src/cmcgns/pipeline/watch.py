@@ -1,5 +1,6 @@
 """How far a run is: one progress over all jobs that will run, and the time left, from what such jobs took before."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ class Watch:
         typical = sum(seconds.values()) / len(seconds) if seconds else 1.0
         self._work = {job.target: seconds.get(job.target, typical) for job in jobs}
         self._left = dict(self._work)
-        self._whole = whole if seconds else None
+        self._whole = whole if seconds else math.nan
         self._began = time.time()
 
     @contextmanager
@@ -34,16 +35,15 @@ class Watch:
         with progress("jobs") as tick:
             yield lambda: tick(*self.look())
 
-    def look(self) -> tuple[int, int, float | None]:
-        """(jobs done, jobs in all, seconds left if that can be said)."""
+    def look(self) -> tuple[int, int, float]:
+        """(jobs done, jobs in all, seconds left or NaN)."""
         for target in list(self._left):
             note = place("jobs", target)
             if note.exists() and note.stat().st_mtime >= self._began:
                 del self._left[target]
         share = 1 - sum(self._left.values()) / (sum(self._work.values()) or 1)
-        spent, left = time.time() - self._began, None
-        if share >= TRUSTED:
-            left = spent / share * (1 - share)
-        elif self._whole is not None:
-            left = max(0.0, self._whole - spent)
+        spent = time.time() - self._began
+        left = (
+            spent / share * (1 - share) if share >= TRUSTED else max(self._whole - spent, 0.0)
+        )  # NaN stays NaN
         return len(self._work) - len(self._left), len(self._work), left
