@@ -37,7 +37,6 @@ from cmcgns.images.store import ImageStore
 from cmcgns.objectives.base import Batch, Objective, Text, pad_texts
 from cmcgns.objectives.build import build_objective, load_weights
 from cmcgns.parquet import read_meta, read_parquet
-from cmcgns.progress import Tick
 from cmcgns.randomness import numpy_rng
 from cmcgns.reports.tokens import encode, load_tokenizer
 from cmcgns.sources.vocabulary import COMPETITION
@@ -73,7 +72,7 @@ def align(
     settings: dict[str, Any],
     seeds: list[int],
     metrics: Path,
-    progress: Tick | None = None,
+    progress: Callable[[int, int], None] | None = None,
     **files: Path,
 ) -> dict[str, Any]:
     """Evaluate the weights of a pre-training and write its metrics.
@@ -110,7 +109,7 @@ class Model(NamedTuple):
     resize: str
     max_tokens: int
     batch_size: int
-    tick: Tick | None = None
+    tick: Callable[[int, int], None] | None = None
 
     @classmethod
     def load(
@@ -119,7 +118,7 @@ class Model(NamedTuple):
         weights: Path,
         files: dict[str, Path],
         settings: dict[str, Any],
-        tick: Tick | None = None,
+        tick: Callable[[int, int], None] | None = None,
     ) -> Model:
         """Build the objective and load all of its weights."""
         encoders = settings["encoders"]

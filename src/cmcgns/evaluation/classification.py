@@ -1,5 +1,6 @@
 """The step `finetune` for classification: a linear probe on frozen features (data specification 7.1)."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from cmcgns.evaluation.probe import fit_probe, predict_probe
 from cmcgns.evaluation.targets import targets
 from cmcgns.images import transforms
 from cmcgns.models.image import build_trunk
-from cmcgns.progress import Tick
 
 
 def finetune(
@@ -27,7 +27,7 @@ def finetune(
     head: dict[str, Any],
     trunk: Path | None = None,
     features: Path | None = None,
-    progress: Tick | None = None,
+    progress: Callable[[int, int], None] | None = None,
     **run: Any,
 ) -> dict[str, Any]:
     """Train and test one probe; write its predictions of the test images and its metrics.

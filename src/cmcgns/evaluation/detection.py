@@ -1,5 +1,6 @@
 """The step `finetune` for detection: a YOLOv3 head on a frozen trunk (data specification 7.2)."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from cmcgns.evaluation.metrics import detection_metrics
 from cmcgns.images.store import ImageStore
 from cmcgns.images.transforms import to_network
 from cmcgns.models.image import build_trunk
-from cmcgns.progress import Tick
 
 
 def relative_boxes(images: pd.DataFrame, store: ImageStore) -> list[np.ndarray]:
@@ -37,7 +37,13 @@ def relative_boxes(images: pd.DataFrame, store: ImageStore) -> list[np.ndarray]:
 
 
 def finetune(
-    *, fraction: int, seed: int, head: dict[str, Any], trunk: Path, progress: Tick | None = None, **run: Any
+    *,
+    fraction: int,
+    seed: int,
+    head: dict[str, Any],
+    trunk: Path,
+    progress: Callable[[int, int], None] | None = None,
+    **run: Any,
 ) -> dict[str, Any]:
     """Train and test one detector; write its predictions of the test images and its metrics.
 

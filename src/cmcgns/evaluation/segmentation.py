@@ -1,5 +1,6 @@
 """The step `finetune` for segmentation: a U-Net decoder on a frozen trunk (data specification 7.3)."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from cmcgns.evaluation.segment import fit_segmenter, predict_masks
 from cmcgns.images.place import resize_area
 from cmcgns.images.transforms import shift_scale_rotate, to_network
 from cmcgns.models.image import build_trunk
-from cmcgns.progress import Tick
 from cmcgns.sources.siim import MASK_SHAPE, decode_rle
 
 
@@ -61,7 +61,7 @@ def finetune(
     seed: int,
     head: dict[str, Any],
     trunk: Path,
-    progress: Tick | None = None,
+    progress: Callable[[int, int], None] | None = None,
     **run: Any,
 ) -> dict[str, Any]:
     """Train and test one segmenter; write its predictions of the test images and its metrics.

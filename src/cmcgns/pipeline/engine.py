@@ -30,7 +30,7 @@ from cmcgns.pipeline import history, lock, runs, store
 from cmcgns.pipeline.client import VARIABLE
 from cmcgns.pipeline.fingerprint import ROOT
 from cmcgns.pipeline.gpu import devices
-from cmcgns.pipeline.graph import LIST, LOOK, TOKEN, Job, collect, graph_of
+from cmcgns.pipeline.graph import LIST, LOOK, TOKEN, Job, collect, graph_of, without_origins
 from cmcgns.pipeline.judge import Takeover, Verdict, judge, takeover, to_run
 from cmcgns.pipeline.plan import Plan
 from cmcgns.pipeline.price import NOTHING, Price, describe, expected, how_long, makespan, price
@@ -199,14 +199,14 @@ def _make(call: Call, token: str, tell: Callable[[str], None]) -> int:
                 watch = Watch(ours, asked.seconds, expected(asked, call.cores, call.gpus)[1])
                 tell(f"{len(ours)} jobs to run. {how_long(asked, call.cores, call.gpus)}")
             # What only has to be there again comes first, by itself: nothing after it has to run if it comes out as it was.
-            again = [file for job in jobs if job.target in found.sound for file in job.outputs]
-            again = taken.gates or again
-            if again:
+            sound = [job for job in jobs if job.target in found.sound]
+            first = without_origins(sound, graph.jobs)
+            if again := taken.gates or [file for job in first for file in job.outputs]:
                 rest = [word for word in call.arguments if word not in call.targets]
                 code = _snakemake(call, [*rest, *again], token, watch)
                 if code:
                     break
-            if not force and (taken.gates or all(job.target in found.sound for job in jobs)):
+            if not force and (taken.gates or len(first) < len(sound) or len(sound) == len(jobs)):
                 continue
             code = _snakemake(call, call.arguments, token, watch)
             if code:

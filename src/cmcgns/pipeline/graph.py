@@ -157,6 +157,17 @@ def in_order(jobs: Sequence[Job]) -> list[Job]:
     return [named[target] for target in TopologicalSorter(before).static_order()]
 
 
+def without_origins(some: Sequence[Job], jobs: Sequence[Job]) -> list[Job]:
+    """Those of some jobs of a graph that come after none of the others, however far."""
+    made_by, named = by_output(jobs), {job.target for job in some}
+    after: set[str] = set()
+    for job in in_order(jobs):
+        origins = {made_by[file].target for file in job.inputs if file in made_by}
+        if origins & (named | after):
+            after.add(job.target)
+    return [job for job in some if job.target not in after]
+
+
 def document_of(profile: str, file: str) -> str:
     """The document of the job that makes a file, to read, change and run by hand."""
     job = by_output(graph_of(profile).jobs).get(file)

@@ -164,7 +164,11 @@ def _why(price: Price) -> list[str]:
     told: Counter[str] = Counter()
     for target, reasons in price.reasons.items():
         for reason in reasons:
-            if reason.kind == "setting" and price.settings or reason.kind == "after":
+            # the report shows the code of other steps, whose change is told where it is
+            passed_on = reason.kind == "after" or (
+                reason.kind == "setting" and reason.what.startswith("code.")
+            )
+            if passed_on or (reason.kind == "setting" and price.settings):
                 continue
             about = f"{target}: " if reason.kind == "other" and os.path.exists(target) else ""
             told[f"{about}{reason}"] += 1
