@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -9,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from cmcgns.pipeline import runs
+from cmcgns.pipeline import history, runs
 from cmcgns.pipeline.fingerprint import changes, code_of, keep
 from cmcgns.pipeline.graph import Job
 from cmcgns.pipeline.judge import Reason, Verdict
-from cmcgns.pipeline.price import Price, describe, expected, makespan
+from cmcgns.pipeline.price import Price, describe, expected, makespan, seconds_of
 from cmcgns.pipeline.state import place
 from cmcgns.pipeline.watch import Watch
 
@@ -59,6 +60,45 @@ def test_gpus_limit_those_that_want_one_and_are_not_missed_where_there_is_none()
     assert makespan(trainings, SECONDS, cores=8, gpus=1) == 9.0
     assert makespan(trainings, SECONDS, cores=8, gpus=2) == 6.0  # a and b; c when a has ended
     assert makespan(trainings, SECONDS, cores=8, gpus=0) == 4.0
+
+
+def test_a_job_takes_as_long_as_those_most_like_it_and_in_proportion_to_its_epochs():
+    def entry(name: str, seconds: float, **settings) -> None:
+        made = {
+            "step": "cmcgns.x.y",
+            "code": "",
+            "identity": "",
+            "made": {},
+            "started": 0.0,
+            "seconds": seconds,
+        }
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(name)
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        history.note(made | {"settings": settings, "inputs": {}, "outputs": {"out": [[name, digest]]}})
+
+    entry("results/p/a", 2.0, fraction=1, head={"max_epochs": 4})
+    entry("results/p/b", 8.0, fraction=100, head={"max_epochs": 4})
+    entry("results/p/c", 10.0, fraction=100, head={"max_epochs": 4})
+    history.pack("p")
+    new = [
+        Job(
+            "r",
+            "log",
+            json.dumps({"step": "cmcgns.x.y", "code": "", "settings": settings, "outputs": {"out": name}}),
+            1,
+        )
+        for name, settings in {
+            "results/p/a": {"fraction": 1, "head": {"max_epochs": 6}},
+            "results/q/b": {"fraction": 100, "head": {"max_epochs": 4}},
+            "results/q/c": {"fraction": 100, "head": {"max_epochs": 8}},
+        }.items()
+    ]
+    assert seconds_of("q", new) == {"results/p/a": 3.0, "results/q/b": 9.0, "results/q/c": 18.0}
+    other = Job(
+        "r", "log", json.dumps({"step": "cmcgns.x.z", "code": "", "outputs": {"out": "results/q/d"}}), 1
+    )
+    assert seconds_of("q", [other]) == {}
 
 
 def price(**changed) -> Price:

@@ -4,7 +4,7 @@ import heapq
 import os
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,22 +69,47 @@ def _missing(job: Job, found: Verdict) -> Reason:
 
 
 def seconds_of(profile: str, jobs: Sequence[Job]) -> dict[str, float]:
-    """Target -> how long a job is likely to take: as the last time, else as others of its rule here, else as others of its step."""
-    listed, of_rule, of_step = history.read(profile), {}, {}
-    for entry in _all_entries():
-        of_step.setdefault(entry["step"], []).append(entry["seconds"])
-    own = {job.target: history.local(job.target) or listed.get(job.target) for job in jobs}
+    """Target -> how long a job is likely to take: as the last time, or as the jobs of its step whose settings are most like its own.
+
+    Where those had other numbers of epochs, in proportion.
+    """
+    listed, of_step, found = history.read(profile), {}, {}
     for job in jobs:
-        if entry := own[job.target]:
-            of_rule.setdefault(job.rule, []).append(entry["seconds"])
-    found = {}
-    for job in jobs:
-        known = of_rule.get(job.rule) or of_step.get(job.step)
-        if entry := own[job.target]:
-            found[job.target] = entry["seconds"]
-        elif known:
-            found[job.target] = statistics.median(known)
+        now = dict(_leaves(job.content["settings"]))
+        if entry := history.local(job.target) or listed.get(job.target):
+            found[job.target] = _scaled(entry["seconds"], dict(_leaves(entry["settings"])), now)
+            continue
+        if not of_step:
+            for entry in _all_entries():
+                of_step.setdefault(entry["step"], []).append(
+                    (dict(_leaves(entry["settings"])), entry["seconds"])
+                )
+        alike: dict[int, list[float]] = {}
+        for before, seconds in of_step.get(job.step, ()):
+            alike.setdefault(len(before.items() & now.items()), []).append(_scaled(seconds, before, now))
+        if alike:
+            found[job.target] = statistics.median(alike[max(alike)])
     return found
+
+
+def _leaves(settings: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    if not isinstance(settings, dict):
+        yield name, str(settings)
+        return
+    for key, value in settings.items():
+        yield from _leaves(value, f"{name}.{key}")
+
+
+def _scaled(seconds: float, before: Mapping[str, str], now: Mapping[str, str]) -> float:
+    for leaf, value in now.items():
+        if (
+            leaf.endswith("epochs")
+            and before.get(leaf, value) != value
+            and before[leaf].isdigit()
+            and value.isdigit()
+        ):
+            seconds *= int(value) / max(1, int(before[leaf]))
+    return seconds
 
 
 def _all_entries() -> list[history.Entry]:

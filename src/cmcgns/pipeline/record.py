@@ -57,7 +57,7 @@ def run(document: str) -> None:
             for name, files in job["inputs"].items()
         }
         name = history.identity(job, inputs)
-        if taken := store.adopt(job, inputs, store.key_of(name, surroundings(job))):
+        if store.has_donors() and (taken := store.adopt(job, inputs, store.key_of(name, surroundings(job)))):
             print(
                 f"done before with the same code, settings and files: taken over, {taken['adopted']['from']}",
                 flush=True,
