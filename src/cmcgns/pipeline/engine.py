@@ -213,7 +213,9 @@ def _make(call: Call, token: str, tell: Callable[[str], None]) -> int:
                 break
     finally:
         history.pack(call.profile)
-    if code:
+    if code > 128:
+        tell("Stopped. What is done is kept; the same command goes on from here.")
+    elif code:
         _say_why(call, graph.jobs, began)
     elif not _ran(graph.jobs, began):
         tell(NOTHING)
