@@ -262,10 +262,10 @@ def _adopt(jobs: Sequence[Job], chosen: Takeover, tell: Callable[[str], None]) -
         lost = not lacking.isdisjoint(job.inputs)
         if lost or not store.adopt(job.content, inputs, key, tell):
             lacking.update(job.outputs)
-    taken = [job.target for job, _, _ in chosen.now.values() if job.outputs[0] not in lacking]
+    taken = {job.target for job, _, _ in chosen.now.values() if job.outputs[0] not in lacking}
     if taken:
         tell(f"{len(taken)} jobs were done before: taken over")
-    return [job for job in jobs if job.target not in set(taken)]
+    return [job for job in jobs if job.target not in taken]
 
 
 def _make_room(jobs: Sequence[Job], found: Verdict, profile: str, tell: Callable[[str], None]) -> None:

@@ -5,15 +5,16 @@ import os
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cmcgns.errors import InputError
 from cmcgns.pipeline import history
 from cmcgns.pipeline.graph import Job, in_order
 from cmcgns.pipeline.judge import Reason, Verdict
 from cmcgns.pipeline.plan import Plan, differences
 from cmcgns.pipeline.runs import about_last, overhead
-from cmcgns.pipeline.state import STATE
 from cmcgns.progress import duration
 
 NOTHING = "Nothing to be done (all requested files are present and up to date)."
@@ -47,14 +48,15 @@ def price(
 ) -> Price:
     """Of the jobs of a profile's graph those that must run, less those that are taken over."""
     reasons = {job.target: found.stale.get(job.target) or [_missing(job, found)] for job in jobs}
-    ours = [job for job in jobs if job.target not in set(taken)]
+    away = set(taken)
+    ours = [job for job in jobs if job.target not in away]
     only_after = {job.target for job in ours if all(r.kind == "after" for r in reasons[job.target])}
     settings = about_last(profile).get("settings")
     now = Plan.load(profile).settings.model_dump(mode="json") if settings else None
     return Price(
         [job for job in ours if job.target not in only_after],
         [job for job in ours if job.target in only_after],
-        [job for job in jobs if job.target in set(taken)],
+        [job for job in jobs if job.target in away],
         len(graph) - len(jobs),
         seconds_of(profile, ours),
         reasons,
@@ -113,8 +115,11 @@ def _scaled(seconds: float, before: Mapping[str, str], now: Mapping[str, str]) -
 
 
 def _all_entries() -> list[history.Entry]:
-    profiles = {path.name for path in Path("results").glob("*")} if STATE.exists() else set()
-    return [entry for profile in sorted(profiles) for entry in history.read(profile).values()]
+    found = []
+    for ledger in sorted(Path("results").glob("*/ledger.jsonl")):
+        with suppress(InputError):  # another profile's, which is that profile's trouble
+            found += history.read(ledger.parent.name).values()
+    return found
 
 
 def makespan(jobs: Sequence[Job], seconds: Mapping[str, float], cores: int, gpus: int = 0) -> float:
@@ -124,22 +129,29 @@ def makespan(jobs: Sequence[Job], seconds: Mapping[str, float], cores: int, gpus
         gpus: 0 for a machine without, on which the jobs that want one do without.
     """
     made_by = {file: job.target for job in jobs for file in job.outputs}
-    waiting = {job.target: {made_by[f] for f in job.inputs if f in made_by} for job in jobs}
-    left, free, now = in_order(jobs), [cores, gpus], 0.0
-    running: list[tuple[float, int, str, list[int]]] = []
-    while left or running:
-        for job in list(left):
+    waiting, after, ready = {}, {}, []
+    for job in in_order(jobs):
+        origins = {made_by[f] for f in job.inputs if f in made_by}
+        waiting[job.target] = len(origins)
+        for origin in origins:
+            after.setdefault(origin, []).append(job)
+        ready += [] if origins else [job]
+    free, now = [cores, gpus], 0.0
+    running: list[tuple[float, str, list[int]]] = []
+    while ready or running:
+        for job in list(ready):
             needs = [min(job.threads, cores), min(job.content["gpu"], gpus)]
-            if not waiting[job.target] and all(n <= f for n, f in zip(needs, free, strict=True)):
-                left.remove(job)
+            if all(n <= f for n, f in zip(needs, free, strict=True)):
+                ready.remove(job)
                 free = [f - n for n, f in zip(needs, free, strict=True)]
-                heapq.heappush(running, (now + seconds.get(job.target, 0.0), len(left), job.target, needs))
+                heapq.heappush(running, (now + seconds.get(job.target, 0.0), job.target, needs))
             if not free[0]:
                 break
-        now, _, ended, needs = heapq.heappop(running)
+        now, ended, needs = heapq.heappop(running)
         free = [f + n for n, f in zip(needs, free, strict=True)]
-        for others in waiting.values():
-            others.discard(ended)
+        for job in after.get(ended, ()):
+            waiting[job.target] -= 1
+            ready += [] if waiting[job.target] else [job]
     return now
 
 
