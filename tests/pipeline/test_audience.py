@@ -15,6 +15,7 @@ import pytest
 
 from cmcgns.errors import InputError
 from cmcgns.hidden_ids import hashed, read_key, write_key
+from cmcgns.pipeline import store
 from cmcgns.pipeline.audience import (
     ANYONE,
     AUDIENCES,
@@ -29,8 +30,10 @@ from cmcgns.pipeline.audience import (
     require,
     table,
 )
+from cmcgns.pipeline.fingerprint import code_of
 from cmcgns.pipeline.graph import graph_of
 from cmcgns.pipeline.plan import Plan
+from cmcgns.pipeline.reproduce import link_raw
 
 ROOT = Path(__file__).parents[2]
 # Written by hand: outputs of a profile on downloads that not everybody may have. All others are numbers over many patients.
@@ -264,3 +267,50 @@ def test_not_a_byte_that_is_bound_reaches_a_remote(tmp_path, monkeypatch):
         contents["results/real/tables/table1.csv"],
         contents["results/real/report/index.html"],
     } <= sent
+
+
+@pytest.mark.parametrize(("private", "modes"), [(True, {0o600, 0o700}), (False, {0o644, 0o755})])
+def test_what_is_private_is_readable_for_its_owner_only(tmp_path, monkeypatch, private, modes):
+    """Report text, as the rule of a profile on downloads hands it over."""
+    report = tmp_path / "downloads/files/p10/p10000001/s50000001.txt"
+    report.parent.mkdir(parents=True)
+    report.write_text(" FINAL REPORT\n IMPRESSION: No acute findings seen.\n")
+    step, settings = (
+        "cmcgns.reports.extract.extract_reports",
+        Plan.load("paper", ROOT / "params.yaml").slice("reports"),
+    )
+    job = {
+        "step": step, "code": code_of(step), "folders": {"raw": "downloads"}, "settings": settings, "private": private,
+        "outputs": {"out": "data/t/index/mimic_cxr_reports.parquet"},
+    }  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    command = ("umask 022; exec", sys.executable, "-m", "cmcgns", "step", "job.json")
+    Path("job.json").write_text(json.dumps(job))
+    subprocess.run(" ".join(command), shell=True, check=True, capture_output=True)
+    made = [path for path in (tmp_path / "data").rglob("*")]
+    assert {path.stat().st_mode & 0o777 for path in made} == modes
+
+
+def test_the_folders_of_a_profile_on_downloads_are_private(tmp_path, monkeypatch):
+    (tmp_path / "downloads").mkdir()
+    monkeypatch.chdir(tmp_path)
+    link_raw(Plan.load("paper", ROOT / "params.yaml"), Path("downloads"))
+    for folder in ("data/paper", "logs/paper"):
+        assert Path(folder).stat().st_mode & 0o777 == 0o700
+
+
+def test_a_store_that_others_may_read_gets_nothing_private(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(store.VARIABLE, str(tmp_path / "store"))
+    Path("results/t").mkdir(parents=True)
+    Path("results/t/w").write_text("weights")
+    entry = {
+        "inputs": {}, "outputs": {"out": [["results/t/w", hashlib.sha256(b"weights").hexdigest()]]}, "private": True,
+        "identity": "i", "made": {"packages": "", "python": "", "torch": "", "device": ""},
+    }  # fmt: skip
+    (tmp_path / "store").mkdir(mode=0o750)
+    said: list[str] = []
+    assert not store.publish(entry, said.append) and "others may read it" in said[0]
+    assert store.publish(entry | {"private": False})
+    (tmp_path / "store").chmod(0o700)
+    assert store.publish(entry | {"identity": "j"})

@@ -178,7 +178,7 @@ def estimate(call: Call, *, remember: bool = False) -> tuple[Price, Verdict]:
 
 
 def _make(call: Call, token: str, tell: Callable[[str], None]) -> int:
-    began, code = time.time(), 0
+    began, code, worked = time.time(), 0, False
     graph = graph_of(call.profile, call.targets)
     watch = Watch()
     try:
@@ -188,6 +188,7 @@ def _make(call: Call, token: str, tell: Callable[[str], None]) -> int:
             jobs = to_run(graph, found)
             if not jobs and not force:
                 break
+            worked = True
             _make_room(jobs, found, call.profile, tell)
             taken = takeover(jobs, found, local=call.local)
             jobs = _adopt(jobs, taken, tell)
@@ -217,7 +218,7 @@ def _make(call: Call, token: str, tell: Callable[[str], None]) -> int:
         tell("Stopped. What is done is kept; the same command goes on from here.")
     elif code:
         _say_why(call, graph.jobs, began)
-    elif not _ran(graph.jobs, began):
+    elif not worked or not _ran(graph.jobs, began):
         tell(NOTHING)
     else:
         _keep_run(call, graph.jobs, began)

@@ -23,6 +23,7 @@ from cmcgns.pipeline.state import STATE, place, remember_hash
 
 VARIABLE = "CMCGNS_STORE"  # a folder of finished jobs that several working copies use
 ASIDE = STATE / "aside"  # finished jobs whose outputs made room
+STORE = "the store"  # how histories call it
 SAME = (
     "packages",
     "python",
@@ -82,7 +83,7 @@ def donors(key: str) -> Iterator[Donor]:
             yield Donor(
                 entry, files, about, {n: Path(f) for n, f in (entry.get("fills") or {}).items()}, target
             )
-    if (top := shared()) and (found := _stored(top / key[:2] / key[2:], "the store")):
+    if (top := shared()) and (found := _stored(top / key[:2] / key[2:], STORE)):
         yield found
 
 
@@ -149,6 +150,9 @@ def adopt(
         note(entry)
         if donor.spare:
             shutil.rmtree(donor.files[0].parent)
+        elif donor.name == STORE:
+            with suppress(OSError):  # it has been of use: not to be pruned
+                os.utime(donor.files[0].parent)
         return entry
     return None
 
