@@ -179,6 +179,7 @@ def estimate(call: Call, *, remember: bool = False) -> tuple[Price, Verdict]:
 
 def _make(call: Call, token: str, tell: Callable[[str], None]) -> int:
     began, code, worked = time.time(), 0, False
+    before: set[str] = set()  # what was to run in the round before
     graph = graph_of(call.profile, call.targets)
     watch = Watch()
     try:
@@ -188,7 +189,12 @@ def _make(call: Call, token: str, tell: Callable[[str], None]) -> int:
             jobs = to_run(graph, found)
             if not jobs and not force:
                 break
-            worked = True
+            if worked and {job.target for job in jobs} == before:
+                tell(
+                    f"Snakemake has run none of {len(jobs)} jobs that are to run: a switch or your profile of it keeps it from that."
+                )
+                return 1
+            worked, before = True, {job.target for job in jobs}
             _make_room(jobs, found, call.profile, tell)
             taken = takeover(jobs, found, local=call.local)
             jobs = _adopt(jobs, taken, tell)
