@@ -23,12 +23,8 @@ from pathlib import Path
 import psutil
 
 HERE = Path(__file__).parents[1]
-SECONDS = (
-    "compute.json",
-    "ledger.jsonl",
-    "compute.csv",
-    "compute.md",
-)  # files that hold how long something took
+# Files that hold how long something took.
+SECONDS = ("compute.json", "ledger.jsonl", "compute.csv", "compute.md", "report/index.html")
 
 
 class Study:
@@ -78,7 +74,7 @@ class Study:
         return {
             str(p.relative_to(self.folder)): hashlib.sha256(p.read_bytes()).hexdigest()
             for p in files
-            if p.name not in SECONDS
+            if not str(p).endswith(SECONDS)
         }
 
 
