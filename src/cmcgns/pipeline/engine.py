@@ -51,6 +51,7 @@ LOOKS = (
 FORCES = ("forceall", "force", "forcerun", "until", "omit_from", "batch", "touch")
 # Of the fork server: a fork copies its table of pages, which is half as long work in large ones. Other systems do not know these names.
 LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "PYTHONMALLOC": "malloc"}
+LOOK_EVERY = 3.0  # s, how far a run is
 ENGINE_ITSELF = "itself"  # the first word where this module is to be Snakemake
 
 
@@ -349,7 +350,7 @@ def _snakemake(call: Call, arguments: Sequence[str], token: str, watch: Watch | 
         with watch.shown() if watch and call.quiet else nullcontext(lambda: None) as look_again:
             while True:
                 with suppress(subprocess.TimeoutExpired):
-                    code = engine.wait(0.5)
+                    code = engine.wait(LOOK_EVERY)
                     break
                 look_again()
     finally:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from cmcgns.pipeline.graph import Job
 from cmcgns.pipeline.state import place
@@ -25,7 +25,7 @@ class Watch:
         seconds = seconds or {}
         typical = sum(seconds.values()) / len(seconds) if seconds else 1.0
         self._work = {job.target: seconds.get(job.target, typical) for job in jobs}
-        self._left = dict(self._work)
+        self._left = {target: place("jobs", target) for target in self._work}
         self._whole = whole if seconds else math.nan
         self._began = time.time()
 
@@ -37,11 +37,11 @@ class Watch:
 
     def look(self) -> tuple[int, int, float]:
         """(jobs done, jobs in all, seconds left or NaN)."""
-        for target in list(self._left):
-            note = place("jobs", target)
-            if note.exists() and note.stat().st_mtime >= self._began:
-                del self._left[target]
-        share = 1 - sum(self._left.values()) / (sum(self._work.values()) or 1)
+        for target, note in list(self._left.items()):
+            with suppress(OSError):
+                if note.stat().st_mtime >= self._began:
+                    del self._left[target]
+        share = 1 - sum(map(self._work.get, self._left)) / (sum(self._work.values()) or 1)
         spent = time.time() - self._began
         left = (
             spent / share * (1 - share) if share >= TRUSTED else max(self._whole - spent, 0.0)
