@@ -37,7 +37,7 @@ def device() -> str:
     with suppress(OSError):
         return known.read_text()
     if "torch" in sys.modules and not devices():
-        name = found()
+        name = _cpu()  # looking for a GPU would make the process that forks the jobs larger
     else:  # a scheduler has no other use for torch, and a job's GPUs are fixed when torch has looked at them
         command = [sys.executable, "-c", "from cmcgns.pipeline.gpu import found; print(found())"]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -56,8 +56,13 @@ def found() -> str:
     """The same, asked of torch in this process."""
     import torch
 
-    name = f"CPU {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else name
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu()
+
+
+def _cpu() -> str:
+    import torch
+
+    return f"CPU {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def claim(count: int = 1, folder: Path | None = None) -> list[str]:
