@@ -222,3 +222,10 @@ def test_auroc_without_a_difference(rng):
         ]
         p.append(compared(groups, tables).p)
     assert 0.005 <= (np.array(p) < 0.05).mean() <= 0.1
+
+
+def test_what_groups_are_called_does_not_count():
+    """Ids are hashed with another key in each copy of the data; intervals are the same."""
+    groups = ["b", "a", "b", "c", "a", "d"]
+    renamed = [{"a": "z", "b": "y", "c": "x", "d": "w"}[name] for name in groups]
+    assert (draw_weights(groups, 50) == draw_weights(renamed, 50)).all()

@@ -59,9 +59,10 @@ def draw_weights(groups: Sequence[str] | np.ndarray, resamples: int, seed: int =
     """(resamples, n) int16, how often each image counts when as many groups as there are are drawn with replacement.
 
     Args:
-        groups: (n,) the group (patient) of each image.
+        groups: (n,) the group (patient) of each image. What they are called does not count, only which images share one:
+            names are hashed with a key that is another one for each copy of the data.
     """
-    names, member = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    member, names = pd.factorize(np.asarray(groups, dtype=str))
     share = np.full(len(names), 1 / len(names))
     drawn = numpy_rng(seed, "comparison").multinomial(len(names), share, size=resamples)
     return drawn.astype(np.int16)[:, member]
