@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cmcgns.evaluation import classification, detection, segmentation
+from cmcgns.hidden_ids import write_key
 from cmcgns.images.store import store_source
 from cmcgns.parquet import read_parquet
 from cmcgns.pipeline.plan import Plan
@@ -99,10 +100,12 @@ def test_a_run_of_each_task_ends_in_metrics_and_predictions(data, plan, tmp_path
         "store": data / f"{source}.npy",
         "index": data / f"{source}.parquet",
         "store_table": data / f"{source}.store.parquet",
+        "key": tmp_path / "key",
         "predictions": tmp_path / "predictions.parquet",
         "metrics": tmp_path / "metrics.json",
     }
     files |= {name: data / f"{source}.{name}.parquet" for name in ("split", "ranks")}
+    write_key(random=True, out=files["key"])
     metrics = module.finetune(**files, **settings, seed=0)
     assert 0 <= metrics["primary"] <= 1
     predictions = read_parquet(tmp_path / "predictions.parquet")
